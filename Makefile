@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+# Bulkhead. `make help` lists the targets.
+
+BUILD    ?= build
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+VERSION  := 0.1.0
+
+CC       ?= gcc
+CLANG    ?= clang
+PKG      := pkg-config
+
+WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
+HARDEN   := -fstack-protector-strong -fno-common -fPIE $(if $(SAN),,-D_FORTIFY_SOURCE=2)
+CPPFLAGS += -D_GNU_SOURCE -I. -Ifrontends/include -DBULKHEAD_VERSION='"$(VERSION)"'
+CFLAGS   ?= -O2 -g
+CFLAGS   += -std=c17 $(WARN) $(HARDEN) -pthread
+LDFLAGS  += -Wl,-z,relro,-z,now
+
+# SAN=address,undefined or SAN=thread: an instrumented build in its own folder.
+# Programs that run in an empty root stay static and uninstrumented there; the
+# units, the fuzzers and the in-process tests are what sanitizers watch.
+ifdef SAN
+comma    := ,
+BUILD    := $(BUILD)-$(subst $(comma),-,$(SAN))
+CFLAGS   += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
+LDFLAGS  += -fsanitize=$(SAN)
+endif
+
+OBJ      := $(BUILD)/obj
+obj       = $(patsubst %.c,$(OBJ)/%.o,$(1))
+pkg_cflags := $(shell $(PKG) --cflags libxml-2.0 jansson liburing 2>/dev/null)
+CPPFLAGS += $(pkg_cflags)
+
+# ---- what each program is made of: a folder is a part -----------------------
+SHIM_SRC   := $(wildcard hyp-shim/*.c) hyp-shim/local/client.c hyp-shim/local/jail.c
+CORE_SRC   := $(filter-out %/main.c,$(wildcard hyp-shim/local/core/*.c))
+STORE_SRC  := $(filter-out %/main.c,$(wildcard hyp-shim/local/store/*.c))
+BLK_SRC    := $(wildcard backends/blk/*.c)
+FRONT_SRC  := $(wildcard frontends/*.c)
+POLICY_SRC := $(wildcard policy/*.c)
+DAEMON_SRC := $(filter-out %/main.c,$(wildcard driverdom/daemon/*.c))
+CLI_SRC    := $(filter-out %/main.c,$(wildcard deploy/cli/*.c))
+BENCH_SRC  := $(wildcard tests/bench/*.c)
+FAKE_SRC   := tests/fake_hyp.c
+
+SHIM_A   := $(BUILD)/libshim.a
+FRONT_A  := $(BUILD)/libbulkhead.a
+FRONT_SO := $(BUILD)/libbulkhead.so
+ALL_A    := $(BUILD)/liball.a
+PLUGIN   := $(BUILD)/nbdkit-bulkhead-plugin.so
+
+PROGRAMS := $(BUILD)/bulkheadd $(BUILD)/bulkhead $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store \
+            $(BUILD)/bulkhead-blk $(BUILD)/bulkhead-nbd $(BUILD)/blkfront-example
+# In a sanitizer build only what can be watched is built.
+ifdef SAN
+TARGETS  := $(ALL_A)
+else
+TARGETS  := $(PROGRAMS) $(PLUGIN) $(FRONT_A) $(FRONT_SO)
+endif
+
+.PHONY: all
+all: $(TARGETS)
+
+STATIC   := $(if $(SAN),,-static-pie)
+
+$(SHIM_A):  $(call obj,$(SHIM_SRC))
+$(FRONT_A): $(call obj,$(FRONT_SRC) $(SHIM_SRC))
+$(ALL_A):   $(call obj,$(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(BLK_SRC) $(FRONT_SRC) $(POLICY_SRC) $(DAEMON_SRC) $(CLI_SRC) $(BENCH_SRC) $(FAKE_SRC))
+%.a:
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/bulkhead-core: $(call obj,hyp-shim/local/core/main.c $(CORE_SRC))
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
+$(BUILD)/bulkhead-store: $(call obj,hyp-shim/local/store/main.c $(STORE_SRC)) $(SHIM_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
+$(BUILD)/bulkhead-blk: $(call obj,driverdom/blk.c $(BLK_SRC)) $(SHIM_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -luring -lseccomp
+$(BUILD)/bulkhead-nbd: $(call obj,frontends/door/nbd.c) $(SHIM_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lseccomp
+$(BUILD)/bulkheadd: $(call obj,driverdom/daemon/main.c $(DAEMON_SRC) $(POLICY_SRC)) $(SHIM_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lxml2 -ljansson -lseccomp -lcap-ng
+$(BUILD)/bulkhead: $(call obj,deploy/cli/main.c $(CLI_SRC) $(BENCH_SRC)) $(FRONT_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljansson -luring -lseccomp
+$(BUILD)/blkfront-example: $(OBJ)/frontends/example/blkfront-example.o $(FRONT_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lseccomp
+
+# Shared objects need PIC and export the public API only.
+$(OBJ)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+pic = $(patsubst %.c,$(OBJ)/pic/%.o,$(1))
+$(FRONT_SO): $(call pic,$(FRONT_SRC) $(SHIM_SRC)) frontends/libbulkhead.map
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libbulkhead.so.0 -Wl,--version-script=frontends/libbulkhead.map -o $@ $(filter %.o,$^) -lseccomp
+$(PLUGIN): $(call pic,frontends/door/nbd_plugin.c $(FRONT_SRC) $(SHIM_SRC))
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^ -lseccomp
+
+# Files that a program carries inside (schemas): policy/%.rng becomes a C array.
+$(OBJ)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
+
+# ---- tests ------------------------------------------------------------------
+UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+INTEG_C  := $(patsubst tests/integration/%.c,$(BUILD)/tests/integration/%,$(wildcard tests/integration/*.c))
+TEST_LIBS := -lcmocka -luring -lseccomp -lxml2 -ljansson -lcap-ng -lxenstore
+$(BUILD)/tests/%: $(OBJ)/tests/%.o $(ALL_A)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(TEST_LIBS)
+
+.PHONY: unit
+unit: $(UNIT)
+	@tests/run-unit $(UNIT)
+
+# ---- fuzzing: libFuzzer, every source built anew with coverage ---------------
+FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SRC := $(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(BLK_SRC) $(FRONT_SRC) $(POLICY_SRC) $(DAEMON_SRC) $(FAKE_SRC)
+FUZZ_CFLAGS := -std=c17 $(WARN) -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -pthread
+FUZZ_SECONDS ?= 10
+fobj = $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(1))
+$(BUILD)/fuzz/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CLANG) $(CPPFLAGS) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/fuzz/libfuzzed.a: $(call fobj,$(FUZZ_SRC))
+$(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libfuzzed.a
+	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -luring -lseccomp -lxml2 -ljansson -lcap-ng
+-include $(shell find $(BUILD)/fuzz -name '*.d' 2>/dev/null)
+
+.PHONY: fuzz
+fuzz: $(FUZZ)
+	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
+
+.SECONDARY:
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * blkfront.h - a guest's disk, served by a driver domain over shared rings.
+ *
+ * The public C API of the block frontend.  An opaque handle is one disk; it
+ * has one or more queues.  A queue is used by one thread at a time and shares
+ * nothing with the other queues.  Requests are asynchronous: submit many, reap
+ * what is done, wait on a descriptor when there is nothing to do.
+ *
+ * Memory.  I/O happens in the queue's part of the pool, the only memory that
+ * the driver domain can see.  Allocate buffers with blkfront_alloc() and read
+ * and write them in place: no copy is made.  The driver domain may change a
+ * buffer of a request at any time until that request is reaped: copy out
+ * before you trust.
+ *
+ * The other side is not trusted.  A response that cannot be true breaks the
+ * connection: every request in flight is reaped with -EIO, exactly once.  When
+ * a driver domain dies its requests in flight are reaped with -EIO; the disk
+ * comes back by itself when the driver domain does, and until then new
+ * requests get -EIO too.
+ *
+ * Functions return 0 or a count, or a negative errno.
+ */
+#ifndef BULKHEAD_BLKFRONT_H
+#define BULKHEAD_BLKFRONT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct blkfront;
+
+enum blkfront_grants {
+    BLKFRONT_GRANTS_AUTO,       /* what the toolstack configured, else persistent */
+    BLKFRONT_GRANTS_PERSISTENT, /* the driver domain keeps the pool mapped        */
+    BLKFRONT_GRANTS_COPY,       /* it copies, and maps nothing but the rings      */
+    BLKFRONT_GRANTS_MAP         /* it maps and unmaps for each request            */
+};
+
+struct blkfront_options {
+    const char *attach;  /* attach socket of a native guest; NULL: this process
+                            was started as a domain                               */
+    const char *device;  /* target name in the guest's XML, "vda"; NULL: the only one */
+    unsigned queues;     /* 0: as configured; never more than the backend has     */
+    unsigned ring_pages; /* power of two, at most 16; 0: 4 (128 requests a queue) */
+    unsigned pool_pages; /* data pages a queue; 0: as configured, else 1024       */
+    enum blkfront_grants grants;
+    int timeout_ms;      /* for the first connection; 0: 10,000                   */
+};
+
+/*
+ * Connects to the disk.  On failure returns a negative errno and, when err is
+ * not NULL, puts one sentence there that says what, where and what to do.
+ */
+int blkfront_open(struct blkfront **out, const struct blkfront_options *opt, char *err, size_t err_bytes);
+
+/* Ends the connection in order.  Requests in flight are waited for, bounded. */
+void blkfront_close(struct blkfront *disk);
+
+struct blkfront_info {
+    uint64_t bytes;            /* size of the disk                                */
+    uint32_t sector_bytes;     /* offsets and lengths are multiples of this       */
+    uint32_t physical_bytes;
+    uint32_t max_io_bytes;     /* longest read or write                           */
+    uint32_t queue_depth;      /* requests a queue can have in flight             */
+    uint32_t queues;
+    uint32_t discard_granularity;
+    uint8_t readonly, can_flush, can_fua, can_discard, can_zeroes;
+    enum blkfront_grants grants; /* the outcome of the negotiation                */
+};
+/* Constant while the handle lives. */
+const struct blkfront_info *blkfront_info(const struct blkfront *disk);
+
+/* A buffer of whole pages, contiguous, page-aligned, in the pool of a queue.
+ * NULL: none that long is free. */
+void *blkfront_alloc(struct blkfront *disk, unsigned queue, size_t bytes);
+void blkfront_free(struct blkfront *disk, unsigned queue, void *buf);
+
+enum blkfront_op {
+    BLKFRONT_READ,
+    BLKFRONT_WRITE,
+    BLKFRONT_FLUSH,   /* all writes that were reaped before are durable           */
+    BLKFRONT_DISCARD,
+    BLKFRONT_ZEROES
+};
+#define BLKFRONT_FUA       (1u << 0) /* write: done when durable                  */
+#define BLKFRONT_MAY_UNMAP (1u << 1) /* zeroes: may deallocate                    */
+
+struct blkfront_io {
+    uint8_t op;      /* enum blkfront_op                                          */
+    uint8_t flags;
+    uint32_t bytes;  /* read, write: length                                       */
+    uint64_t offset; /* bytes into the disk                                       */
+    uint64_t length; /* discard, zeroes: length                                   */
+    void *buf;       /* read, write: sector-aligned, in this queue's pool         */
+    uint64_t cookie; /* comes back with the result                                */
+};
+
+/*
+ * Queues up to n requests, in order, and tells the backend once.  Returns how
+ * many were taken (fewer when the ring is full: reap, then go on).  A request
+ * that can never be right (-EINVAL alignment, end of disk, foreign buffer;
+ * -EMSGSIZE too long; -EROFS; -EOPNOTSUPP) is refused when it is the first,
+ * and ends the batch before it otherwise.
+ */
+int blkfront_submit(struct blkfront *disk, unsigned queue, const struct blkfront_io *ios, unsigned n);
+
+struct blkfront_result {
+    uint64_t cookie;
+    int error; /* 0 or a negative errno */
+};
+/* Takes up to n results.  Never blocks. */
+int blkfront_reap(struct blkfront *disk, unsigned queue, struct blkfront_result *out, unsigned n);
+
+/*
+ * Readable when the queue may have results.  Before you sleep on it call
+ * blkfront_idle(): > 0 means there is work already, do not sleep.
+ */
+int blkfront_fd(const struct blkfront *disk, unsigned queue);
+int blkfront_idle(struct blkfront *disk, unsigned queue);
+/* Both in one: sleeps until there may be results. 1 yes, 0 timeout. -1: no limit. */
+int blkfront_wait(struct blkfront *disk, unsigned queue, int timeout_ms);
+
+struct blkfront_stats {
+    uint64_t requests, bytes, errors, doorbells, wakeups, reconnects;
+    uint64_t broken; /* times that the backend was caught lying */
+};
+void blkfront_stats(const struct blkfront *disk, struct blkfront_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * proto.h - what a domain and the core say to each other.
+ *
+ * One SOCK_SEQPACKET socket for each domain.  A domain sends calls, the core
+ * sends one reply for each call, in order, and events at any time.  Every
+ * packet is one fixed-size struct; a call of another length than its own is
+ * refused.  Descriptors travel beside the packet (SCM_RIGHTS).
+ *
+ * Everything that a call says is hostile input to the core; nothing that the
+ * core says is hostile to a domain.
+ */
+#ifndef BULKHEAD_LOCAL_PROTO_H
+#define BULKHEAD_LOCAL_PROTO_H
+
+#include <stdint.h>
+
+#include "../hyp.h"
+#include "limits.h"
+
+#define CORE_PROTO_VERSION 1u
+
+enum core_op {
+    CORE_OP_NONE,
+    /* any domain */
+    CORE_OP_HELLO,          /* -> version, own domid                           */
+    CORE_OP_READY,
+    CORE_OP_RESTRICT,
+    CORE_OP_POOL_CREATE,    /* -> first ref; fd                                */
+    CORE_OP_POOL_REGRANT,   /* -> first ref                                    */
+    CORE_OP_POOL_END,
+    CORE_OP_POOL_MAP,       /* -> first ref, pages, rdonly; fd                 */
+    CORE_OP_POOL_UNMAP,
+    CORE_OP_EVTCHN_ALLOC,   /* -> port; fds: ours to read, ours to write       */
+    CORE_OP_EVTCHN_BIND,    /* -> port; fds: ours to read, ours to write       */
+    CORE_OP_EVTCHN_CLOSE,
+    CORE_OP_DEVICE_ACQUIRE, /* -> fd                                           */
+    /* the toolstack only */
+    CORE_OP_DOMAIN_CREATE,  /* fds in: 5, 6, ... of the child; native: 2 fds out */
+    CORE_OP_DOMAIN_UNPAUSE,
+    CORE_OP_DOMAIN_STOP,
+    CORE_OP_DOMAIN_DESTROY,
+    CORE_OP_DOMAIN_INFO,
+    CORE_OP_DOMAIN_HOLDING,
+    CORE_OP_DOMAIN_PROC,
+    CORE_OP_DEVICE_ASSIGN,
+    CORE_OP_DEVICE_RELEASE,
+    CORE_OP_COUNT
+};
+
+/* Calls.  Each begins with this header. */
+struct core_call { uint32_t op; uint32_t seq; };
+
+struct core_call_restrict    { struct core_call h; uint32_t keep; uint32_t zero; };
+struct core_call_pool_create { struct core_call h; uint32_t grantee; uint32_t flags; uint64_t pages; };
+/* regrant, end, map, unmap: peer is the new grantee (regrant) or the granter (map, unmap) */
+struct core_call_pool        { struct core_call h; uint32_t peer; uint32_t ref; };
+/* alloc: peer; bind: peer and its port; close: our port */
+struct core_call_evtchn      { struct core_call h; uint32_t peer; uint32_t port; };
+struct core_call_device      { struct core_call h; uint32_t domid; uint32_t device; };
+struct core_call_domain      { struct core_call h; uint32_t domid; uint32_t n; };
+struct core_call_proc        { struct core_call h; uint32_t domid; uint32_t dir; uint32_t n; uint32_t zero; };
+struct core_call_create      { struct core_call h; struct hyp_domain_config cfg; uint32_t nfds; uint32_t zero; };
+struct core_call_assign      { struct core_call h; uint32_t domid; uint32_t device; uint32_t flags; uint32_t zero; char path[HYP_PATH_MAX]; };
+
+union core_call_any {
+    struct core_call h;
+    struct core_call_restrict restrict_to;
+    struct core_call_pool_create pool_create;
+    struct core_call_pool pool;
+    struct core_call_evtchn evtchn;
+    struct core_call_device device;
+    struct core_call_domain domain;
+    struct core_call_proc proc;
+    struct core_call_create create;
+    struct core_call_assign assign;
+};
+
+/* From the core: a reply (op and seq of the call) or an event (op CORE_OP_NONE). */
+struct core_reply {
+    uint32_t op;
+    uint32_t seq;
+    int32_t error;  /* 0 or a negative errno                                   */
+    uint32_t nfds;  /* descriptors that came with it                           */
+    union {
+        struct { uint32_t version; uint32_t domid; } hello;
+        struct { uint32_t first; uint32_t rdonly; uint64_t pages; } pool;
+        struct { uint32_t port; } evtchn;
+        struct { uint32_t domid; } domain;
+        struct hyp_domain_info info;
+        struct hyp_holding holding;
+        char link[HYP_LINK_MAX];
+        struct { uint32_t kind, domid, device; int32_t error; } event;
+    } u;
+};
+
+/*
+ * Attach socket (SOCK_SEQPACKET): whoever connects gets one of these; with
+ * error 0 it carries the two connections of the domain that the caller now is.
+ */
+struct attach_reply {
+    uint32_t version; /* CORE_PROTO_VERSION */
+    int32_t error;
+};
+
+/*
+ * The core tells the store about domains over a SOCK_SEQPACKET socket
+ * (descriptor STORE_CONTROL_FD of the store): `introduce` carries the store's
+ * end of that domain's connection; `release` means that it is dead.
+ */
+enum store_control_op { STORE_CONTROL_INTRODUCE = 1, STORE_CONTROL_RELEASE };
+struct store_control { uint32_t op; uint32_t domid; };
+
+/* Descriptors that a domain's process starts with. */
+#define DOMAIN_CORE_FD   3
+#define DOMAIN_STORE_FD  4
+#define DOMAIN_FIRST_FD  5
+#define STORE_CONTROL_FD 3
+#define STORE_LISTEN_FD  4
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fake_hyp.h - a third hypervisor, inside one test process.
+ *
+ * Two or more domains live in the same address space: a grant is a table
+ * entry, a map is a second mapping of the same memfd, an event channel is a
+ * pair of pipes.  Same rules and errno values as the real ones, so that units
+ * and fuzzers drive frontends and backends through hyp.h as they are.
+ */
+#ifndef BULKHEAD_TESTS_FAKE_HYP_H
+#define BULKHEAD_TESTS_FAKE_HYP_H
+
+#include "../hyp-shim/hyp.h"
+
+/* A handle for one fake domain. No store connection; no device calls. */
+struct hyp *fake_hyp_new(domid_t domid);
+
+/* From now on maps of this domain report that memory went away. */
+void fake_hyp_fault(struct hyp *grantee);
+
+/* Forgets everything; all handles must be closed. Returns leaked objects. */
+unsigned fake_hyp_reset(void);
+
+#endif
