@@ -49,7 +49,11 @@ struct hyp_evtchn; /* one end of an event channel                           */
  * see `door='native'`).  The socket's file permissions say who may.
  *
  * -ENOENT no such domain; -EBUSY another program already is that domain;
- * -EACCES not allowed; -EPROTO the far end speaks another protocol version.
+ * -EACCES not allowed; -EPROTO the far end speaks another protocol version;
+ * -ENODEV this process was not started as a domain and no path was given.
+ *
+ * SIGPIPE is ignored from then on where it had its default action: the death
+ * of a peer must not end this process.
  */
 int hyp_open(struct hyp **out, const char *where);
 
@@ -70,8 +74,9 @@ domid_t hyp_domid(const struct hyp *hyp);
 int hyp_store_fd(struct hyp *hyp);
 
 /*
- * Readable (POLLIN) when hyp_next_event() has something to say.  Owned by the
- * handle.  POLLHUP: the hypervisor itself is gone; end the process.
+ * Readable (POLLIN) when hyp_next_event() has something to say, its -ENOTCONN
+ * included: then the hypervisor itself is gone; end the process.  Owned by the
+ * handle.
  */
 int hyp_fd(const struct hyp *hyp);
 
@@ -142,6 +147,13 @@ int hyp_pool_regrant(struct hyp_pool *pool, domid_t grantee);
  */
 int hyp_pool_end(struct hyp_pool *pool);
 
+/*
+ * True when memory of this pool went away (its grantee made a hole that could
+ * not be filled again): what is there now is private zeroes that no peer sees.
+ * End the pool and make another.  See hyp_guard_memory_faults().
+ */
+int hyp_pool_faulted(const struct hyp_pool *pool);
+
 /* ------------------------------------------------------------ grantee side */
 
 /* Access to grants of one peer.  Cheap; one for each connection and thread. */
@@ -155,7 +167,13 @@ void hyp_map_close(struct hyp_map *map);
 /*
  * Maps n grants, in order, at consecutive addresses.  -EACCES: a reference
  * that the peer did not grant to this domain (or not for writing); then none
- * is mapped.  -ENOSPC: too many mappings.
+ * is mapped.  -ENOSPC: too many mappings.  -EOPNOTSUPP (local): the grants are
+ * not consecutive and lie in huge pages, which cannot be put together page by
+ * page; map them one by one.
+ *
+ * local: one pool counts as mapped by this domain from the first map of one of
+ * its grants until hyp_map_close(), so that mapping and unmapping consecutive
+ * grants for each request costs no system call.
  */
 int hyp_map_grants(struct hyp_map *map, const grant_ref_t *refs, size_t n,
                    unsigned flags, void **va);
@@ -166,7 +184,7 @@ int hyp_unmap_grants(struct hyp_map *map, void *va, size_t n);
  * The address of one grant that stays mapped until hyp_map_close(): for peers
  * that negotiated persistent grants.  The first look-up of a page may map a
  * whole pool; later ones are a few instructions and no system call.
- * NULL: not granted (nothing happened).
+ * NULL: not granted, or for reading only (nothing happened).
  */
 void *hyp_map_persistent(struct hyp_map *map, grant_ref_t ref);
 
@@ -202,9 +220,9 @@ int hyp_grant_copy(struct hyp_map *map, struct hyp_copy *pieces, size_t n);
 int hyp_map_faulted(const struct hyp_map *map);
 
 /*
- * Once per process, before any map: a fault (SIGBUS) on a mapped grant puts
- * private zero pages there and marks the map faulted instead of ending the
- * process.  Any other SIGBUS stays fatal.
+ * Once for each handle, before any pool or map: a fault (SIGBUS) on a mapped
+ * grant or on a pool puts private zero pages there and marks the map or the
+ * pool faulted instead of ending the process.  Any other SIGBUS stays fatal.
  */
 int hyp_guard_memory_faults(struct hyp *hyp);
 
@@ -212,15 +230,18 @@ int hyp_guard_memory_faults(struct hyp *hyp);
 
 /* A new channel that only `remote` may bind; publish hyp_evtchn_port(). */
 int hyp_evtchn_alloc(struct hyp *hyp, domid_t remote, struct hyp_evtchn **out);
-/* Binds the other end of a channel that `remote` allocated for us. */
+/* Binds the other end of a channel that `remote` allocated for us. -ENOENT:
+ * it did not, or someone bound it already. */
 int hyp_evtchn_bind(struct hyp *hyp, domid_t remote, evtchn_port_t port,
                     struct hyp_evtchn **out);
 evtchn_port_t hyp_evtchn_port(const struct hyp_evtchn *ch);
 /* Readable (POLLIN) when the peer rang; POLLHUP when the peer is gone. */
 int hyp_evtchn_fd(const struct hyp_evtchn *ch);
-/* Rings.  Never blocks; ringing a peer that has not looked yet is a no-op. */
+/* Rings.  Never blocks; ringing a peer that has not looked yet is a no-op.
+ * -EPIPE: the peer is gone. */
 int hyp_evtchn_notify(struct hyp_evtchn *ch);
-/* Forgets the rings so far.  Look at the ring *after* this. */
+/* Forgets the rings so far (a flood may leave some, and hyp_evtchn_fd() then
+ * stays readable).  Look at the ring *after* this. */
 void hyp_evtchn_clear(struct hyp_evtchn *ch);
 void hyp_evtchn_close(struct hyp_evtchn *ch);
 
@@ -337,6 +358,7 @@ struct hyp_ops {
     int (*pool_create)(struct hyp *, domid_t, size_t, unsigned, struct hyp_pool **);
     int (*pool_regrant)(struct hyp_pool *, domid_t);
     int (*pool_end)(struct hyp_pool *);
+    int (*pool_faulted)(const struct hyp_pool *);
 
     int (*map_open)(struct hyp *, domid_t, struct hyp_map **);
     void (*map_close)(struct hyp_map *);

@@ -40,9 +40,16 @@ typedef uint32_t store_txn;
 #define STORE_NO_TXN ((store_txn)0)
 
 int store_open(struct store **out, struct hyp *hyp);
+/* The same over any connected stream socket, which is owned from now on and
+ * closed on failure too (toolstack, tests). */
+int store_open_fd(struct store **out, int fd);
 void store_close(struct store *st);
 
-/* Readable when store_next_event() may have something to say. */
+/*
+ * Readable when store_next_event() may have something to say: also for events
+ * that arrived while another call waited for its reply, and when the store is
+ * gone.  For polling only; never read it.
+ */
 int store_fd(const struct store *st);
 
 /* Length of the value (which is NUL-terminated in buf), or -ENOENT, -EACCES,

@@ -44,7 +44,8 @@ int xenbus_backend_init(struct xenbus_device *dev, struct store *st, domid_t be,
 int xenbus_frontend_init(struct xenbus_device *dev, struct store *st, domid_t fe,
                          const char *cls, unsigned devid, domid_t be);
 
-/* Writes our state (only when it differs). */
+/* Writes our state (only when it differs).  -ENOENT: the toolstack removed our
+ * directory; it is not brought back. */
 int xenbus_switch(struct xenbus_device *dev, enum xenbus_state to);
 /* The peer's state; XenbusStateUnknown when unreadable or nonsense. */
 enum xenbus_state xenbus_peer_state(struct xenbus_device *dev);

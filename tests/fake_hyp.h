@@ -12,13 +12,21 @@
 
 #include "../hyp-shim/hyp.h"
 
-/* A handle for one fake domain. No store connection; no device calls. */
+/*
+ * A handle for one fake domain, alive until hyp_close(), which the others get
+ * as HYP_EV_DEATH.  No store connection; device and toolstack calls give
+ * -EOPNOTSUPP.  A domid that is alive already aborts.
+ */
 struct hyp *fake_hyp_new(domid_t domid);
 
 /* From now on maps of this domain report that memory went away. */
 void fake_hyp_fault(struct hyp *grantee);
 
-/* Forgets everything; all handles must be closed. Returns leaked objects. */
+/*
+ * Forgets everything; all handles must be closed.  Returns what leaked since
+ * the last call: handles still open, and pools, maps and event channels that
+ * hyp_close() had to end since their owner had not.
+ */
 unsigned fake_hyp_reset(void);
 
 #endif

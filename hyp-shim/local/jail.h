@@ -25,7 +25,8 @@
 #include "../hyp.h"
 
 /* The steady-state allow-list of a class, by name, ending with NULL: the one
- * source for the filter, for `bulkhead info` and for the tests. */
+ * source for the filter, for `bulkhead info` and for the tests.  Empty for a
+ * class that is never sealed by this program. */
 const char *const *jail_syscalls(enum hyp_class cls);
 
 #define JAIL_LANDLOCK (1u << 0)
@@ -44,8 +45,11 @@ int jail_confine(const char **step);
 
 /*
  * seccomp for all threads at once (TSYNC): the class's allow-list, arguments
- * checked where they matter (no PROT_EXEC in mmap); anything else kills the
- * process.  Returns as jail_confine().
+ * checked where they matter (no PROT_EXEC in mmap and mprotect; ioctl only for
+ * a disk's sector sizes; io_uring_register only to update the files and buffers
+ * of a ring); anything else kills the process.
+ * Call it in the main thread.  malloc and free are not usable after it where
+ * the class has no brk.  Returns as jail_confine().
  */
 int jail_seal(enum hyp_class cls, const char **step);
 

@@ -4,14 +4,14 @@
 #define BULKHEAD_LOCAL_LIMITS_H
 
 #define CORE_DOMAINS_MAX   128  /* domains alive at once, the toolstack included  */
-#define CORE_POOLS_MAX     1024
 #define CORE_POOLS_EACH    32   /* of one granter                                 */
-#define CORE_MAPS_MAX      2048
-#define CORE_EVTCHNS_MAX   2048
-#define CORE_EVTCHNS_EACH  128  /* of one domain                                  */
-#define CORE_DEVICES_MAX   512
+#define CORE_EVTCHNS_EACH  48   /* allocated by one domain; it may bind any number */
 #define CORE_DEVICES_EACH  64   /* of one driver domain                           */
+#define CORE_DEVICES_MAX   512
 #define CORE_BUDGET        16   /* calls served for one domain in one turn        */
+/* No domain can use up what another may have: every share exists. */
+#define CORE_POOLS_MAX     (CORE_DOMAINS_MAX * CORE_POOLS_EACH)
+#define CORE_EVTCHNS_MAX   (CORE_DOMAINS_MAX * CORE_EVTCHNS_EACH)
 #define CORE_POOL_PAGES_MAX 262144u /* 1 GiB in one pool                          */
 
 /* Identities.  A domain's uid is base + domid: never shared, and not reused
