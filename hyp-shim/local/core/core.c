@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+#include "core.h"
+
+#include <stdarg.h>
+#include <sys/socket.h>
+
+#define END_WAIT_MS 1000 /* for each process that was killed, at the end */
+
+/* ----------------------------------------------------------------- dispatch */
+
+/* A call that is not here does not exist.  HYP_MAY_CONTROL is the toolstack's
+ * alone; no class has it. */
+static const struct {
+    call_handler *handler;
+    uint16_t bytes;
+    uint32_t right;
+} calls[CORE_OP_COUNT] = {
+    [CORE_OP_HELLO]          = { domain_call_hello, sizeof(struct core_call), 0 },
+    [CORE_OP_READY]          = { domain_call_ready, sizeof(struct core_call), 0 },
+    [CORE_OP_RESTRICT]       = { domain_call_restrict, sizeof(struct core_call_restrict), 0 },
+    [CORE_OP_POOL_CREATE]    = { pool_call_create, sizeof(struct core_call_pool_create), HYP_MAY_GRANT },
+    [CORE_OP_POOL_REGRANT]   = { pool_call_regrant, sizeof(struct core_call_pool), HYP_MAY_GRANT },
+    [CORE_OP_POOL_END]       = { pool_call_end, sizeof(struct core_call_pool), HYP_MAY_GRANT },
+    [CORE_OP_POOL_MAP]       = { pool_call_map, sizeof(struct core_call_pool), HYP_MAY_MAP },
+    [CORE_OP_POOL_UNMAP]     = { pool_call_unmap, sizeof(struct core_call_pool), 0 },
+    [CORE_OP_EVTCHN_ALLOC]   = { evtchn_call_alloc, sizeof(struct core_call_evtchn), HYP_MAY_EVTCHN },
+    [CORE_OP_EVTCHN_BIND]    = { evtchn_call_bind, sizeof(struct core_call_evtchn), HYP_MAY_EVTCHN },
+    [CORE_OP_EVTCHN_CLOSE]   = { evtchn_call_close, sizeof(struct core_call_evtchn), 0 },
+    [CORE_OP_DEVICE_ACQUIRE] = { device_call_acquire, sizeof(struct core_call_device), HYP_MAY_DEVICE },
+    [CORE_OP_DOMAIN_CREATE]  = { domain_call_create, sizeof(struct core_call_create), HYP_MAY_CONTROL },
+    [CORE_OP_DOMAIN_UNPAUSE] = { domain_call_order, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
+    [CORE_OP_DOMAIN_STOP]    = { domain_call_order, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
+    [CORE_OP_DOMAIN_DESTROY] = { domain_call_order, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
+    [CORE_OP_DOMAIN_INFO]    = { inspect_call_info, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
+    [CORE_OP_DOMAIN_HOLDING] = { inspect_call_holding, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
+    [CORE_OP_DOMAIN_PROC]    = { inspect_call_proc, sizeof(struct core_call_proc), HYP_MAY_CONTROL },
+    [CORE_OP_DEVICE_ASSIGN]  = { device_call_assign, sizeof(struct core_call_assign), HYP_MAY_CONTROL },
+    [CORE_OP_DEVICE_RELEASE] = { device_call_release, sizeof(struct core_call_device), HYP_MAY_CONTROL },
+};
+
+static const struct {
+    const char *name;
+    int error;
+} refusals[REFUSED_COUNT] = {
+    [REFUSED_LEN]    = { "bad_len", -EINVAL },
+    [REFUSED_OP]     = { "bad_op", -ENOSYS },
+    [REFUSED_RIGHT]  = { "bad_right", -EPERM },
+    [REFUSED_FDS]    = { "bad_fds", -EINVAL },
+    [REFUSED_FIELD]  = { "bad_field", -EINVAL },
+    [REFUSED_DOMID]  = { "bad_domid", -ESRCH },
+    [REFUSED_REF]    = { "bad_ref", -EACCES },
+    [REFUSED_PORT]   = { "bad_port", -ENOENT },
+    [REFUSED_DEVICE] = { "bad_device", -ENOENT },
+    [REFUSED_QUOTA]  = { "quota", -EDQUOT },
+    [REFUSED_FULL]   = { "full", -ENOSPC },
+};
+
+int core_refuse(struct core *core, const struct call *call, enum core_refusal why)
+{
+    struct domain *d = call->from;
+    core->stats[why]++;
+    d->refused++;
+    if (!d->complained) {
+        d->complained = true;
+        core_log("refused a call of %s: %s (call %u); its later ones are only counted", domain_label(d),
+                 refusals[why].name, call->in->h.op);
+    }
+    return refusals[why].error;
+}
+
+/* ------------------------------------------------------------------- helpers */
+
+void core_log(const char *format, ...)
+{
+    char line[512] = "bulkhead-core: ";
+    size_t at = strlen(line), room = sizeof(line) - at - 1;
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(line + at, room, format, args);
+    va_end(args);
+    at += n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
+    line[at++] = '\n';
+    struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+    if (poll(&p, 1, 0) == 1 && (p.revents & POLLOUT) && write(STDERR_FILENO, line, at) < 0)
+        return; /* a log that is gone cannot be told of it */
+}
+
+const char *core_strerror(int error)
+{
+    const char *text = strerrordesc_np(error < 0 ? -error : error);
+    return text ? text : "unknown error";
+}
+
+void core_close(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void core_attach(struct core_answer *answer, int fd)
+{
+    answer->fds[answer->reply.nfds++] = fd;
+}
+
+void core_discard(struct core *core, struct core_answer *answer)
+{
+    for (unsigned i = 0; i < answer->reply.nfds; i++) {
+        if (answer->reply.op == CORE_OP_DEVICE_ACQUIRE)
+            helper_close(core, &answer->fds[i]);
+        else
+            core_close(&answer->fds[i]);
+    }
+    answer->reply.nfds = 0;
+    answer->reply.op = CORE_OP_NONE;
+}
+
+/* --------------------------------------------------------------------- replies */
+
+/* 0 sent; -EAGAIN: kept, the domain is clogged now; else it was hung up. */
+static int send_or_clog(struct core *core, struct domain *to, const struct core_reply *reply, const int *fds)
+{
+    int err = packet_send(to->sock, reply, sizeof(*reply), fds, reply->nfds);
+    if (err == -EAGAIN)
+        to->clogged = true;
+    else if (err)
+        domain_hangup(core, to);
+    return err;
+}
+
+void core_answer(struct core *core, struct domain *to, struct core_answer *answer)
+{
+    if (to->sock >= 0 && send_or_clog(core, to, &answer->reply, answer->fds) == -EAGAIN)
+        to->unsent = *answer;
+    else
+        core_discard(core, answer);
+}
+
+/* Its socket may have room again. */
+static void unclog(struct core *core, struct domain *d)
+{
+    d->clogged = false;
+    if (d->unsent.reply.op == CORE_OP_NONE)
+        return;
+    if (send_or_clog(core, d, &d->unsent.reply, d->unsent.fds) != -EAGAIN)
+        core_discard(core, &d->unsent);
+}
+
+/* ---------------------------------------------------------------------- events */
+
+/*
+ * Events are state, not messages: bits that say what a domain has still to be
+ * told.  So a domain that does not read costs nothing but its own slot.
+ */
+static bool send_event(struct core *core, struct domain *to, uint32_t kind, domid_t about, uint32_t device,
+                       int error)
+{
+    struct core_reply event = { .op = CORE_OP_NONE };
+    event.u.event.kind = kind;
+    event.u.event.domid = about;
+    event.u.event.device = device;
+    event.u.event.error = error;
+    return send_or_clog(core, to, &event, NULL) == 0;
+}
+
+static void tell_news(struct core *core, struct domain *to)
+{
+    bool toolstack = to == core->domains;
+    size_t slot = domain_slot(core, to);
+    if (to->stop_event) {
+        if (!send_event(core, to, HYP_EV_STOP, to->domid, 0, 0))
+            return;
+        to->stop_event = false;
+    }
+    for (unsigned i = 1; toolstack && i < CORE_DOMAINS_MAX; i++) {
+        struct domain *d = &core->domains[i];
+        if (!d->ready_event)
+            continue;
+        if (!send_event(core, to, HYP_EV_READY, d->domid, 0, 0))
+            return;
+        d->ready_event = false;
+    }
+    struct device *dev;
+    while ((dev = device_event(core, to))) {
+        if (!send_event(core, to, HYP_EV_DEVICE, dev->owner->domid, dev->number, dev->error))
+            return;
+        device_event_sent(core, dev, to);
+    }
+    for (unsigned i = 1; i < CORE_DOMAINS_MAX; i++) {
+        struct domain *d = &core->domains[i];
+        if (d->state != DOMAIN_DEAD || !d->tell[slot])
+            continue;
+        if (!send_event(core, to, HYP_EV_DEATH, d->domid, 0, toolstack ? d->wait_status : 0))
+            return;
+        d->tell[slot] = false;
+    }
+    to->news = false;
+}
+
+/* ----------------------------------------------------------------------- calls */
+
+/* The handler's errno, or why it was not asked. */
+static int dispatch(struct core *core, struct call *call, size_t bytes, int flags)
+{
+    uint32_t op = call->in->h.op;
+    if (op >= CORE_OP_COUNT || !calls[op].handler)
+        return core_refuse(core, call, REFUSED_OP);
+    if (bytes != calls[op].bytes || (flags & MSG_TRUNC))
+        return core_refuse(core, call, REFUSED_LEN);
+    if ((flags & MSG_CTRUNC) || (call->in_fds.n > 0 && op != CORE_OP_DOMAIN_CREATE))
+        return core_refuse(core, call, REFUSED_FDS);
+    if ((call->from->rights & calls[op].right) != calls[op].right)
+        return core_refuse(core, call, REFUSED_RIGHT);
+    return calls[op].handler(core, call);
+}
+
+/* Serves one call.  false: none there, or enough for this turn. */
+static bool serve_one(struct core *core, struct domain *d)
+{
+    union core_call_any in;
+    struct call call = { .from = d, .in = &in };
+    int flags = 0;
+    memset(&in.h, 0, sizeof(in.h));
+    struct packet_fds *fds = d->rights & HYP_MAY_CONTROL ? &call.in_fds : NULL;
+    ssize_t n = packet_receive(d->sock, &in, sizeof(in), fds, &flags);
+    if (n == -EAGAIN || n == -EINTR)
+        return false;
+    if (n <= 0) { /* also an empty packet, which cannot be told from the end */
+        domain_hangup(core, d);
+        return false;
+    }
+    d->calls++;
+    call.out.reply = (struct core_reply){ .op = in.h.op, .seq = in.h.seq };
+    int error = (size_t)n < sizeof(in.h) ? core_refuse(core, &call, REFUSED_LEN)
+                                         : dispatch(core, &call, (size_t)n, flags);
+    for (unsigned i = 0; i < call.in_fds.n; i++)
+        core_close(&call.in_fds.fd[i]);
+    call.out.reply.error = error;
+    /* A packet without a call's number gets no reply: it would be an event. */
+    if (error != CALL_LATER && in.h.op != CORE_OP_NONE && d->state == DOMAIN_ALIVE)
+        core_answer(core, d, &call.out);
+    return error != CALL_LATER && !call.costly;
+}
+
+static bool may_be_served(const struct domain *d)
+{
+    return d->state == DOMAIN_ALIVE && d->sock >= 0 && d->unpaused && !d->clogged && !d->filling;
+}
+
+/* -------------------------------------------------------------------- the loop */
+
+static void watch(struct core *core, unsigned at, int fd, short events)
+{
+    core->poll[at] = (struct pollfd){ .fd = fd, .events = events };
+}
+
+static bool may_be_told(const struct domain *d)
+{
+    return d->news && d->state == DOMAIN_ALIVE && d->greeted && !d->clogged && d->sock >= 0;
+}
+
+/* Returns how much of the table is in use, and whether there is work that need
+ * not wait for anything. */
+static unsigned watch_all(struct core *core, bool *at_once)
+{
+    bool store_news = false;
+    unsigned count = POLL_OPENER;
+    *at_once = core->filling > 0;
+    for (unsigned i = 0; i < CORE_DOMAINS_MAX; i++) {
+        const struct domain *d = &core->domains[i];
+        store_news |= d->release;
+        *at_once |= may_be_told(d);
+        watch(core, POLL_SOCK + i, d->sock, d->clogged ? POLLOUT : may_be_served(d) ? POLLIN : 0);
+        watch(core, POLL_PROCESS + i, d->pidfd, POLLIN);
+        watch(core, POLL_LAUNCH + i, d->launch_sock, POLLIN);
+    }
+    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++) {
+        const struct device *dev = &core->devices[i];
+        watch(core, POLL_OPENER + i, dev->state == DEVICE_OPENING ? dev->sock : -1, POLLIN);
+        count = dev->state == DEVICE_OPENING ? POLL_OPENER + i + 1 : count;
+    }
+    for (unsigned i = 0; i < CORE_HELPERS_MAX; i++)
+        watch(core, POLL_HELPER + i, i < core->nhelpers ? core->helpers[i] : -1, POLLIN);
+    watch(core, POLL_STORE, store_news ? core->store_control : -1, POLLOUT);
+    return core->nhelpers > 0 ? POLL_HELPER + core->nhelpers : count;
+}
+
+static void serve(struct core *core, struct domain *d, short revents)
+{
+    if (d->clogged)
+        unclog(core, d);
+    if (!may_be_served(d)) {
+        if ((revents & (POLLHUP | POLLERR)) && d->sock >= 0)
+            domain_hangup(core, d);
+        return;
+    }
+    for (unsigned n = 0; n < CORE_BUDGET && may_be_served(d); n++)
+        if (!serve_one(core, d))
+            break;
+}
+
+static void handle_domain(struct core *core, unsigned slot)
+{
+    struct domain *d = &core->domains[slot];
+    if (core->poll[POLL_SOCK + slot].revents && d->sock >= 0)
+        serve(core, d, core->poll[POLL_SOCK + slot].revents);
+    if (core->poll[POLL_LAUNCH + slot].revents && d->launch_sock >= 0)
+        core->ops->launch_step(core, d);
+    if (core->poll[POLL_PROCESS + slot].revents && d->pidfd >= 0)
+        domain_reap(core, d);
+}
+
+int core_turn(struct core *core, int timeout_ms)
+{
+    bool at_once;
+    unsigned count = watch_all(core, &at_once);
+    if (poll(core->poll, count, at_once ? 0 : timeout_ms) < 0)
+        return errno == EINTR ? 0 : -errno;
+    core->turn++;
+    for (unsigned i = 0; i < CORE_DOMAINS_MAX && !core->over; i++)
+        handle_domain(core, (core->turn + i) % CORE_DOMAINS_MAX);
+    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++)
+        if (core->poll[POLL_OPENER + i].revents && core->devices[i].state == DEVICE_OPENING)
+            device_opened(core, &core->devices[i]);
+    helper_reap(core);
+    pool_fill_more(core);
+    for (unsigned i = 0; i < CORE_DOMAINS_MAX && !core->over; i++)
+        if (may_be_told(&core->domains[i]))
+            tell_news(core, &core->domains[i]);
+    domain_sweep(core);
+    return core->over;
+}
+
+/* ----------------------------------------------------------------- start and end */
+
+static void tables_init(struct core *core)
+{
+    for (unsigned i = 0; i < CORE_DOMAINS_MAX; i++)
+        core->domains[i].sock = core->domains[i].pidfd = core->domains[i].launch_sock = -1;
+    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++)
+        core->devices[i].sock = core->devices[i].pidfd = -1;
+    for (unsigned i = 0; i < HYP_CLASS_COUNT; i++)
+        core->program[i] = -1;
+    core->store_control = core->null_fd = -1;
+}
+
+static int program_open(const char *folder, const char *name, int flags)
+{
+    char path[HYP_PATH_MAX + HYP_NAME_MAX];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0) {
+        fd = -errno;
+        core_log("cannot open %s: %s; is the installation complete?", path, core_strerror(fd));
+    }
+    return fd;
+}
+
+static int programs_open(struct core *core)
+{
+    core->null_fd = program_open("/dev", "null", O_RDWR);
+    int error = core->null_fd < 0 ? core->null_fd : 0;
+    for (uint32_t i = HYP_CLASS_STORE; i < HYP_CLASS_COUNT && error == 0; i++) {
+        if (!core_class(i)->program)
+            continue;
+        core->program[i] = program_open(core->libexec, core_class(i)->program, O_PATH);
+        error = core->program[i] < 0 ? core->program[i] : 0;
+    }
+    return error;
+}
+
+static int store_start(struct core *core, const struct core_config *config)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    core->store_control = pair[0];
+    struct domain *d = domain_new(core, LOCAL_DOMID_STORE, HYP_CLASS_STORE, "store");
+    const struct launch how = { .core_fd = pair[1], .store_fd = config->store_listen,
+                                .memory = core_class(HYP_CLASS_STORE)->memory };
+    int error = core->ops->launch(core, d, &how);
+    core_close(&pair[1]);
+    d->unpaused = true;
+    return error;
+}
+
+int core_init(struct core *core, const struct core_config *config)
+{
+    core->ops = config->ops;
+    core->libexec = config->libexec;
+    tables_init(core);
+    int error = programs_open(core);
+    if (error)
+        return error;
+    struct domain *toolstack = domain_new(core, HYP_DOMID_TOOLSTACK, 0, "toolstack");
+    toolstack->sock = config->toolstack;
+    toolstack->rights = HYP_MAY_CONTROL;
+    toolstack->unpaused = true;
+    struct ucred who;
+    socklen_t bytes = sizeof(who);
+    if (getsockopt(toolstack->sock, SOL_SOCKET, SO_PEERCRED, &who, &bytes) == 0)
+        toolstack->pid = who.pid;
+    error = store_start(core, config);
+    if (error == 0)
+        error = domain_tell_store(core, STORE_CONTROL_INTRODUCE, toolstack->domid, config->toolstack_store);
+    if (error)
+        core_log("cannot start the store: %s", core_strerror(error));
+    return error;
+}
+
+void core_end(struct core *core)
+{
+    core->over = core->over ? core->over : 1;
+    for (unsigned i = CORE_DOMAINS_MAX; i-- > 0;)
+        domain_kill(core, &core->domains[i]);
+    for (unsigned i = 0; i < CORE_DOMAINS_MAX; i++) {
+        struct domain *d = &core->domains[i];
+        struct pollfd p = { .fd = d->pidfd, .events = POLLIN };
+        if (d->pidfd >= 0 && poll(&p, 1, END_WAIT_MS) >= 0)
+            domain_reap(core, d);
+        if (d->pidfd >= 0)
+            core_log("%s does not end: process %d hangs in the kernel", domain_label(d), (int)d->pid);
+    }
+    for (unsigned i = 0; i < core->nhelpers; i++)
+        core->ops->kill(core->helpers[i]); /* not reaped: they may hang, and we are leaving */
+    core_close(&core->store_control);
+    core_close(&core->null_fd);
+    for (unsigned i = 0; i < HYP_CLASS_COUNT; i++)
+        core_close(&core->program[i]);
+}

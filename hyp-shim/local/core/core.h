@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * core.h - the local hypervisor: the only privileged process.
+ *
+ * It owns who exists, who granted which pages to whom, who rings whom, and who
+ * has which device.  It never sees payload: it hands out descriptors.
+ *
+ *   core.c     the loop, the dispatch table, replies and events
+ *   packet.c   packets with descriptors
+ *   domain.c   the table of domains: create, destroy, death
+ *   pool.c     grant pools          evtchn.c  event channels
+ *   device.c   assignment, opening and the fence
+ *   launch.c   the privileged half of starting a process; child.c is the half
+ *              that the new process runs itself, up to exec; classes.c says
+ *              which program and which limits each class has
+ *   inspect.c  answers to `bulkhead info`
+ *
+ * Rules that hold throughout:
+ * - One thread.  Nothing waits: sockets are used with MSG_DONTWAIT, and work
+ *   that may take long (opening a file, closing one, filling a large pool) is
+ *   done by a throw-away process or in slices.
+ * - No heap.  Every table is here and has its size in limits.h.
+ * - A call is hostile.  It is refused whole, for a reason that has a name and
+ *   a counter, or carried out whole.
+ * - What poll() said is a hint: things end while a turn goes on, so each
+ *   handler asks the kernel again and takes "nothing there" for an answer.  A
+ *   domain's slot is free for another only after the turn (domain_sweep()).
+ *
+ * Every test that needs a core makes a struct core, and may replace the
+ * functions that touch processes (struct core_process_ops) by its own.
+ */
+#ifndef BULKHEAD_CORE_H
+#define BULKHEAD_CORE_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "../proto.h"
+
+/* ------------------------------------------------------------------ tables */
+
+enum domain_state {
+    DOMAIN_FREE,
+    DOMAIN_ALIVE,
+    DOMAIN_DYING, /* SIGKILL sent, not reaped; makes no calls any more         */
+    DOMAIN_DEAD,  /* everything of it freed; some have still to be told        */
+};
+
+/* A reply on its way, and the descriptors that go with it; they are ours. */
+struct core_answer {
+    struct core_reply reply; /* op CORE_OP_NONE: no answer here                */
+    int fds[2];
+};
+
+struct domain {
+    enum domain_state state;
+    domid_t domid;
+    uint32_t class_id;   /* enum hyp_class; 0 for the toolstack                */
+    uint32_t rights;     /* HYP_MAY_*                                          */
+    char name[HYP_NAME_MAX];
+
+    int sock;            /* its core connection; -1 none                       */
+    int pidfd;           /* -1: no process                                     */
+    int launch_sock;     /* to the child until it has called exec; -1 after    */
+    pid_t pid;
+    int wait_status;
+
+    bool unpaused;       /* its calls are served                               */
+    bool greeted;        /* said HELLO: it may be sent events                  */
+    bool ready;
+    bool clogged;        /* its socket is full: nothing is done for it         */
+    bool news;           /* there may be an event for it                       */
+    bool complained;     /* its first refusal was logged                       */
+    bool stop_event;     /* HYP_EV_STOP to be sent to it                       */
+    bool ready_event;    /* its HYP_EV_READY to be sent to the toolstack       */
+    bool release;        /* the store has still to be told of its death        */
+    bool related[CORE_DOMAINS_MAX]; /* by slot: shares, or shared, something   */
+    bool tell[CORE_DOMAINS_MAX];    /* DOMAIN_DEAD: has still to be told       */
+
+    uint64_t calls, refused;
+    uint64_t grant_limit, grant_pages; /* pages allowed, pages in pools        */
+    uint32_t pools, evtchns, devices;  /* how many it has                      */
+    uint32_t next_ref, next_port;
+    struct pool *filling;              /* its call that waits for this pool    */
+    struct core_answer unsent;
+};
+
+enum pool_state { POOL_FREE, POOL_FILLING, POOL_LIVE };
+
+struct pool {
+    enum pool_state state;
+    struct domain *granter;
+    struct domain *grantee; /* NULL: dead                                      */
+    int fd;                 /* the sealed memfd                                */
+    bool rdonly, huge;
+    uint32_t first, pages;  /* grant references first .. first + pages - 1     */
+    uint32_t mapped;        /* maps of the grantee                             */
+    uint32_t seq;           /* of the call that waits for FILLING              */
+    uint64_t done;          /* bytes filled                                    */
+};
+
+struct evtchn {
+    struct domain *owner;   /* who allocated it; NULL: free                    */
+    struct domain *remote;
+    uint32_t port, remote_port; /* remote_port 0: not bound                    */
+    int rd, wr;             /* the remote's ends until it binds, then -1       */
+};
+
+enum device_state { DEVICE_FREE, DEVICE_OPENING, DEVICE_FAILED, DEVICE_OPEN, DEVICE_ACQUIRED };
+
+struct device {
+    enum device_state state;
+    struct domain *owner;
+    uint32_t number;
+    bool rdonly;
+    bool tell_owner, tell_toolstack;
+    int sock;    /* OPENING: to the opener.  OPEN: what the opener sent is still
+                  * in there: no table but the owner's ever has the device     */
+    int pidfd;   /* OPENING: the opener, to kill it; a copy of the helper's    */
+    int error;
+};
+
+/* Throw-away processes, until reaped: openers may be half of them, the rest
+ * close what may take long to close. */
+#define CORE_HELPERS_MAX (2 * CORE_DEVICES_MAX)
+
+/* Why calls were refused. */
+enum core_refusal {
+    REFUSED_LEN,     /* not the call's own length                              */
+    REFUSED_OP,      /* no such call                                           */
+    REFUSED_RIGHT,   /* the caller has not, or has given up, the right         */
+    REFUSED_FDS,     /* descriptors where there may be none, or too many       */
+    REFUSED_FIELD,   /* a field out of range, a reserved one not zero          */
+    REFUSED_DOMID,   /* no such domain, or not that one                        */
+    REFUSED_REF,     /* not granted to the caller                              */
+    REFUSED_PORT,    /* not the caller's, or not offered to it                 */
+    REFUSED_DEVICE,  /* not assigned to the caller                             */
+    REFUSED_QUOTA,   /* the caller has its share                               */
+    REFUSED_FULL,    /* a table is full                                        */
+    REFUSED_COUNT
+};
+
+struct core_process_ops;
+
+struct core_config {
+    int toolstack;        /* SOCK_SEQPACKET: the toolstack, domid 0            */
+    int toolstack_store;  /* the store's end of the toolstack's store connection */
+    int store_listen;     /* listening socket for the store                    */
+    const char *libexec;  /* absolute path of the directory of programs        */
+    const struct core_process_ops *ops;
+};
+
+/* Where in the poll table each kind of descriptor stands, by slot. */
+enum {
+    POLL_STORE,
+    POLL_SOCK,                                  /* of domains                  */
+    POLL_PROCESS = POLL_SOCK + CORE_DOMAINS_MAX,
+    POLL_LAUNCH = POLL_PROCESS + CORE_DOMAINS_MAX,
+    POLL_OPENER = POLL_LAUNCH + CORE_DOMAINS_MAX,
+    POLL_HELPER = POLL_OPENER + CORE_DEVICES_MAX,
+    POLL_COUNT = POLL_HELPER + CORE_HELPERS_MAX
+};
+
+struct core {
+    const struct core_process_ops *ops;
+    const char *libexec;
+    int null_fd;
+    int program[HYP_CLASS_COUNT]; /* descriptors of the programs               */
+    int store_control;            /* our end; -1 once the store hung up        */
+    int over;                     /* 0; 1 the toolstack left; negative errno   */
+
+    struct domain domains[CORE_DOMAINS_MAX]; /* [0]: the toolstack             */
+    struct pool pools[CORE_POOLS_MAX];
+    struct evtchn evtchns[CORE_EVTCHNS_MAX];
+    struct device devices[CORE_DEVICES_MAX];
+    int helpers[CORE_HELPERS_MAX];           /* pidfds, the first nhelpers     */
+    unsigned pools_end, evtchns_end;         /* no entry in use from here on   */
+    unsigned filling;                        /* pools that are not yet live    */
+    unsigned nhelpers;
+    unsigned turn;                           /* rotates who is served first    */
+    domid_t last_domid;
+
+    uint64_t stats[REFUSED_COUNT];
+
+    struct pollfd poll[POLL_COUNT];
+};
+
+/* ------------------------------------------------------------- life (core.c) */
+
+/* Fills *core (all zero before) and starts the store.  0 or a negative errno,
+ * with one line said on stderr. */
+int core_init(struct core *core, const struct core_config *config);
+
+/* Waits at most timeout_ms (-1: for ever) and does one round of work.
+ * 0: go on; 1: the toolstack is gone; negative: the core cannot go on. */
+int core_turn(struct core *core, int timeout_ms);
+
+/* Kills every domain, waits for them and closes everything. */
+void core_end(struct core *core);
+
+/* ------------------------------------------------------------------ packet.c */
+
+struct packet_fds {
+    unsigned n;
+    int fd[HYP_FDS_MAX];
+};
+/* Sends one packet; 0 or a negative errno.  The descriptors stay the caller's. */
+int packet_send(int sock, const void *packet, size_t bytes, const int *fds, unsigned nfds);
+/* Receives one packet, at most room bytes of it, and the descriptors with it;
+ * in NULL: takes none.  Its length or a negative errno; *flags as recvmsg(2). */
+ssize_t packet_receive(int sock, void *packet, size_t room, struct packet_fds *in, int *flags);
+
+/* ------------------------------------------------------------- calls (core.c) */
+
+struct call {
+    struct domain *from;
+    const union core_call_any *in;
+    struct packet_fds in_fds; /* closed after the call                         */
+    struct core_answer out;   /* out.fds are sent and closed                   */
+    bool costly;              /* enough for this turn                          */
+};
+
+/* Returned by a handler that answers later. */
+#define CALL_LATER 1
+typedef int call_handler(struct core *core, struct call *call);
+
+/* Counts and returns the errno of that refusal. */
+int core_refuse(struct core *core, const struct call *call, enum core_refusal why);
+/* Sends, or keeps to be sent when there is room; closes the descriptors. */
+void core_answer(struct core *core, struct domain *to, struct core_answer *answer);
+/* Closes the descriptors of an answer that is not to be sent. */
+void core_discard(struct core *core, struct core_answer *answer);
+/* One more descriptor for an answer, which owns it from now on. */
+void core_attach(struct core_answer *answer, int fd);
+
+/* One line on stderr: "bulkhead-core: ...".  Lost rather than waited for. */
+void core_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The kernel's words for an errno of either sign. */
+const char *core_strerror(int error);
+void core_close(int *fd); /* closes unless -1; leaves -1 */
+
+/* ------------------------------------------------------------------ domain.c */
+
+call_handler domain_call_hello, domain_call_ready, domain_call_restrict, domain_call_create,
+    domain_call_order;
+
+/* A free slot set up as a domain; NULL when there is none. */
+struct domain *domain_new(struct core *core, domid_t domid, uint32_t class_id, const char *name);
+/* The living domain of that number, or NULL. */
+struct domain *domain_find(struct core *core, uint32_t domid);
+unsigned domain_slot(const struct core *core, const struct domain *d);
+/* "name" and domid for log lines; static buffer. */
+const char *domain_label(const struct domain *d);
+/* From now on each is told of the other's death. */
+void domain_relate(struct core *core, struct domain *a, struct domain *b);
+/* 0, or a negative errno; -EAGAIN: the store is slow.  fd (-1: none): its end
+ * of that domain's store connection; stays ours. */
+int domain_tell_store(struct core *core, enum store_control_op op, domid_t domid, int fd);
+/* Ends it: SIGKILL and, when reaped, domain_died(). */
+void domain_kill(struct core *core, struct domain *d);
+/* Its connection hung up. */
+void domain_hangup(struct core *core, struct domain *d);
+/* Its process ended, if it did. */
+void domain_reap(struct core *core, struct domain *d);
+/* Frees everything of it. */
+void domain_died(struct core *core, struct domain *d);
+/* Frees the slots of dead domains of which everyone was told. */
+void domain_sweep(struct core *core);
+
+/* -------------------------------------------------------------------- pool.c */
+
+call_handler pool_call_create, pool_call_regrant, pool_call_end, pool_call_map, pool_call_unmap;
+/* A slice of the filling that is due. */
+void pool_fill_more(struct core *core);
+void pool_domain_died(struct core *core, struct domain *d);
+
+/* ------------------------------------------------------------------ evtchn.c */
+
+call_handler evtchn_call_alloc, evtchn_call_bind, evtchn_call_close;
+void evtchn_domain_died(struct core *core, struct domain *d);
+
+/* ------------------------------------------------------------------ device.c */
+
+call_handler device_call_acquire, device_call_assign, device_call_release;
+/* The opener of that device said something, or ended. */
+void device_opened(struct core *core, struct device *dev);
+void device_domain_died(struct core *core, struct domain *d);
+/* The next event about a device for that domain; sent() when it was sent. */
+struct device *device_event(struct core *core, const struct domain *to);
+void device_event_sent(struct core *core, struct device *dev, const struct domain *to);
+/* Closes a descriptor that may take long to close, in a process of its own. */
+void helper_close(struct core *core, int *fd);
+/* Forgets helpers that ended. */
+void helper_reap(struct core *core);
+
+/* ----------------------------------------------------------------- inspect.c */
+
+call_handler inspect_call_info, inspect_call_holding, inspect_call_proc;
+
+/* ----------------------------------------------------------------- classes.c */
+
+/* What a class runs and gets.  A class that is not there cannot be made. */
+struct core_class {
+    const char *program;    /* in the libexec directory; NULL: no process      */
+    bool user_namespace;
+    bool host_files;        /* the host's programs and libraries, read-only    */
+    uint32_t rights;        /* HYP_MAY_*                                       */
+    uint64_t grant_pages;   /* default limit                                   */
+    uint64_t memory;        /* default RLIMIT_DATA                             */
+    uint64_t files;         /* RLIMIT_NOFILE                                   */
+    uint64_t tasks;         /* RLIMIT_NPROC                                    */
+    const char *const *env;
+};
+const struct core_class *core_class(uint32_t class_id);
+
+/* ------------------------------------------------------------------ launch.c */
+
+struct launch {
+    int core_fd, store_fd;  /* become DOMAIN_CORE_FD and DOMAIN_STORE_FD       */
+    const int *fds;         /* become DOMAIN_FIRST_FD and up; [0] also stderr  */
+    unsigned nfds;
+    uint64_t memory;        /* RLIMIT_DATA                                     */
+    uint64_t cpus;          /* affinity mask; 0: all                           */
+};
+
+/* What touches processes.  Every function returns at once. */
+struct core_process_ops {
+    /* Starts the process of d; sets its pid, pidfd and launch_sock. */
+    int (*launch)(struct core *core, struct domain *d, const struct launch *how);
+    /* The launch socket of d is readable. */
+    void (*launch_step)(struct core *core, struct domain *d);
+    int (*kill)(int pidfd);
+    /* 1 ended, with its wait status; 0 still there. */
+    int (*reap)(int pidfd, int *status);
+    /* A process that opens a device; through *sock it sends an int32_t: 0 with
+     * the descriptor, or a negative errno. */
+    int (*open_device)(const struct core_call_assign *how, int *sock, int *pidfd);
+    /* A process that closes fd in our table. */
+    int (*close_slow)(int fd, int *pidfd);
+};
+extern const struct core_process_ops core_processes;
+
+/* From a child that is not yet its program: it failed in that step.  Or, with
+ * LAUNCH_MAP: write my uid and gid maps and send this back. */
+struct launch_message {
+    int32_t step, error;
+};
+#define LAUNCH_MAP (-2)
+
+/* ------------------------------------------------------------------- child.c */
+
+struct child {
+    const struct core_class *cls;
+    const struct launch *how;
+    const char *libexec, *name;
+    uid_t id;               /* uid and gid                                     */
+    int null_fd, program_fd;
+};
+
+/* Becomes the program of a struct child; sock: far end of launch_sock. */
+_Noreturn void child_run(const void *child, int sock);
+/* Words for the step that failed: "enter its user namespace". */
+const char *child_step_name(int step);
+/* Opens the device that a struct core_call_assign names and sends it. */
+_Noreturn void child_open_device(const void *assign, int sock);
+
+#endif

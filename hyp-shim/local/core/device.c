@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Devices: files and block devices that the toolstack assigns to driver
+ * domains.
+ *
+ * Each assignment is a fresh open by a process of its own, which then takes a
+ * lock on it that belongs to that open alone: the fence.  The kernel drops a
+ * dead owner's lock when its last I/O is done, not before.  A file system that
+ * hangs, hangs the opener.  What it sends stays in the socket until the owner
+ * asks for it; then it passes through, and the core's copy is closed by a
+ * process of its own too, because closing can wait for the file system.
+ */
+#include "core.h"
+
+#include <sys/socket.h>
+
+/* --------------------------------------------------------------------- helpers */
+
+void helper_reap(struct core *core)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < core->nhelpers; i++) {
+        int status;
+        /* One that is newer than this poll is asked next time. */
+        if (core->poll[POLL_HELPER + i].revents && core->ops->reap(core->helpers[i], &status) == 1)
+            core_close(&core->helpers[i]);
+        else
+            core->helpers[kept++] = core->helpers[i];
+    }
+    core->nhelpers = kept;
+}
+
+void helper_close(struct core *core, int *fd)
+{
+    int pidfd = -1;
+    if (*fd >= 0 && core->nhelpers < CORE_HELPERS_MAX && core->ops->close_slow(*fd, &pidfd) == 0)
+        core->helpers[core->nhelpers++] = pidfd;
+    else
+        core_close(fd); /* no process to be had */
+    *fd = -1;
+}
+
+/* ------------------------------------------------------------------- the table */
+
+static struct device *device_find(struct core *core, const struct domain *owner, uint32_t number)
+{
+    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++) {
+        struct device *dev = &core->devices[i];
+        if (dev->state != DEVICE_FREE && dev->owner == owner && dev->number == number)
+            return dev;
+    }
+    return NULL;
+}
+
+static void device_free(struct core *core, struct device *dev)
+{
+    if (dev->state == DEVICE_OPENING)
+        core->ops->kill(dev->pidfd);
+    core_close(&dev->pidfd);
+    helper_close(core, &dev->sock);
+    dev->owner->devices--;
+    memset(dev, 0, sizeof(*dev));
+    dev->sock = dev->pidfd = -1;
+}
+
+static struct device *device_new(struct core *core)
+{
+    for (unsigned i = 0; i < CORE_DEVICES_MAX && core->nhelpers < CORE_HELPERS_MAX / 2; i++)
+        if (core->devices[i].state == DEVICE_FREE)
+            return &core->devices[i];
+    return NULL;
+}
+
+void device_domain_died(struct core *core, struct domain *d)
+{
+    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++)
+        if (core->devices[i].state != DEVICE_FREE && core->devices[i].owner == d)
+            device_free(core, &core->devices[i]);
+}
+
+/* --------------------------------------------------------------------- opening */
+
+void device_opened(struct core *core, struct device *dev)
+{
+    int32_t error;
+    ssize_t n = recv(dev->sock, &error, sizeof(error), MSG_DONTWAIT | MSG_PEEK);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    dev->error = n == (ssize_t)sizeof(error) ? error : -EIO;
+    dev->state = dev->error ? DEVICE_FAILED : DEVICE_OPEN;
+    core_close(&dev->pidfd);
+    dev->tell_toolstack = true;
+    dev->tell_owner = dev->error == 0;
+    core->domains[0].news = true;
+    dev->owner->news = true;
+}
+
+struct device *device_event(struct core *core, const struct domain *to)
+{
+    bool toolstack = to == core->domains;
+    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++) {
+        struct device *dev = &core->devices[i];
+        if (toolstack ? dev->tell_toolstack : dev->tell_owner && dev->owner == to)
+            return dev;
+    }
+    return NULL;
+}
+
+void device_event_sent(struct core *core, struct device *dev, const struct domain *to)
+{
+    if (to != core->domains) {
+        dev->tell_owner = false;
+        return;
+    }
+    dev->tell_toolstack = false;
+    if (dev->state == DEVICE_FAILED)
+        device_free(core, dev);
+}
+
+/* ----------------------------------------------------------------------- calls */
+
+int device_call_assign(struct core *core, struct call *call)
+{
+    const struct core_call_assign *in = &call->in->assign;
+    if (in->zero != 0 || (in->flags & ~(HYP_DEVICE_RDONLY | HYP_DEVICE_DIRECT)) || in->path[0] != '/' ||
+        !memchr(in->path, 0, sizeof(in->path)))
+        return core_refuse(core, call, REFUSED_FIELD);
+    struct domain *owner = domain_find(core, in->domid);
+    if (!owner || !(owner->rights & HYP_MAY_DEVICE))
+        return core_refuse(core, call, REFUSED_DOMID);
+    if (device_find(core, owner, in->device))
+        return -EEXIST;
+    if (owner->devices >= CORE_DEVICES_EACH)
+        return core_refuse(core, call, REFUSED_QUOTA);
+    struct device *dev = device_new(core);
+    if (!dev)
+        return core_refuse(core, call, REFUSED_FULL);
+    int pidfd = -1, sock = -1;
+    int error = core->ops->open_device(in, &sock, &pidfd);
+    if (error)
+        return error;
+    *dev = (struct device){ .state = DEVICE_OPENING, .owner = owner, .number = in->device,
+                            .rdonly = in->flags & HYP_DEVICE_RDONLY, .sock = sock,
+                            .pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 0) };
+    core->helpers[core->nhelpers++] = pidfd;
+    owner->devices++;
+    call->costly = true;
+    return 0;
+}
+
+int device_call_release(struct core *core, struct call *call)
+{
+    struct domain *owner = domain_find(core, call->in->device.domid);
+    if (!owner)
+        return core_refuse(core, call, REFUSED_DOMID);
+    struct device *dev = device_find(core, owner, call->in->device.device);
+    if (!dev)
+        return core_refuse(core, call, REFUSED_DEVICE);
+    device_free(core, dev);
+    return 0;
+}
+
+int device_call_acquire(struct core *core, struct call *call)
+{
+    const struct core_call_device *in = &call->in->device;
+    if (in->domid != call->from->domid)
+        return core_refuse(core, call, REFUSED_DOMID);
+    struct device *dev = device_find(core, call->from, in->device);
+    if (!dev || dev->state == DEVICE_FAILED || dev->state == DEVICE_ACQUIRED)
+        return core_refuse(core, call, REFUSED_DEVICE);
+    if (dev->state == DEVICE_OPENING)
+        return -EAGAIN;
+    int32_t zero;
+    struct packet_fds got;
+    int flags;
+    ssize_t n = packet_receive(dev->sock, &zero, sizeof(zero), &got, &flags);
+    if (n < 0 || got.n != 1)
+        return n < 0 ? (int)n : -EMFILE; /* our table was full: the open is lost */
+    core_attach(&call->out, got.fd[0]);
+    core_close(&dev->sock);
+    dev->state = DEVICE_ACQUIRED;
+    call->costly = true;
+    return 0;
+}

@@ -1,0 +1,729 @@
+/* SPDX-License-Identifier: MIT */
+/* The core's rules, without processes: see core_rig.h. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "../core_rig.h"
+
+struct dom {
+    int sock;
+    domid_t domid;
+};
+
+static int stderr_copy;
+
+static int setup(void **state)
+{
+    (void)state;
+    rig_start();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rig_stop();
+    return 0;
+}
+
+/* One call and its reply; events in between are dropped. */
+static int ask(int sock, void *packet, size_t bytes, struct core_reply *r, int *fds)
+{
+    struct core_call *h = packet;
+    static uint32_t seq;
+    int got[HYP_FDS_MAX];
+    unsigned nfds = 0;
+    h->seq = ++seq;
+    assert_true(send(sock, packet, bytes, MSG_NOSIGNAL) == (ssize_t)bytes);
+    for (unsigned i = 0; i < 400; i++) {
+        rig_turn();
+        rig_check();
+        while (rig_receive(sock, r, got, &nfds)) {
+            for (unsigned f = 0; f < nfds; f++)
+                if (fds && r->op == h->op)
+                    fds[f] = got[f];
+                else
+                    close(got[f]);
+            if (r->op != h->op || r->op == CORE_OP_NONE)
+                continue;
+            assert_int_equal(r->seq, h->seq);
+            return r->error;
+        }
+    }
+    fail_msg("no reply to call %u", h->op);
+    return 0;
+}
+
+static int simple(int sock, uint32_t op)
+{
+    struct core_call c = { op, 0 };
+    struct core_reply r;
+    return ask(sock, &c, sizeof(c), &r, NULL);
+}
+
+static int on_domain(uint32_t op, domid_t domid, struct core_reply *r)
+{
+    struct core_call_domain c = { { op, 0 }, domid, 0 };
+    return ask(rig.toolstack, &c, sizeof(c), r, NULL);
+}
+
+static int create(uint32_t class_id, struct dom *d)
+{
+    struct core_call_create c = { .h = { CORE_OP_DOMAIN_CREATE, 0 },
+                                  .cfg = { .class_id = class_id, .name = "unit", .grant_pages = 1000 } };
+    struct core_reply r;
+    int fds[2] = { -1, -1 };
+    *d = (struct dom){ -1, 0 };
+    int error = ask(rig.toolstack, &c, sizeof(c), &r, fds);
+    if (error)
+        return error;
+    d->domid = (domid_t)r.u.domain.domid;
+    d->sock = class_id == HYP_CLASS_NATIVE
+                  ? fds[0]
+                  : rig_copy(rig_process(domain_find(&rig.core, d->domid)->pidfd)->core);
+    core_close(&fds[1]);
+    return 0;
+}
+
+static struct dom start(uint32_t class_id)
+{
+    struct dom d;
+    struct core_reply r;
+    assert_int_equal(create(class_id, &d), 0);
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_UNPAUSE, d.domid, &r), 0);
+    assert_int_equal(simple(d.sock, CORE_OP_HELLO), 0);
+    return d;
+}
+
+static void finish(struct dom *d)
+{
+    struct domain *in_core = domain_find(&rig.core, d->domid);
+    core_close(&d->sock);
+    if (in_core && in_core->pidfd >= 0)
+        rig_kill(in_core->pidfd);
+    rig_turn();
+    rig_turn();
+    rig_check();
+}
+
+static int pool(const struct dom *from, domid_t to, uint64_t pages, uint32_t flags, uint32_t *first)
+{
+    struct core_call_pool_create c = { { CORE_OP_POOL_CREATE, 0 }, to, flags, pages };
+    struct core_reply r;
+    int error = ask(from->sock, &c, sizeof(c), &r, NULL);
+    if (first && error == 0)
+        *first = r.u.pool.first;
+    return error;
+}
+
+static int on_pool(const struct dom *d, uint32_t op, domid_t peer, uint32_t ref, struct core_reply *r)
+{
+    struct core_call_pool c = { { op, 0 }, peer, ref };
+    return ask(d->sock, &c, sizeof(c), r, NULL);
+}
+
+static int on_channel(const struct dom *d, uint32_t op, domid_t peer, uint32_t port, struct core_reply *r)
+{
+    struct core_call_evtchn c = { { op, 0 }, peer, port };
+    return ask(d->sock, &c, sizeof(c), r, NULL);
+}
+
+/* The next event that waits in a socket: its kind, or 0. */
+static uint32_t event(int sock, struct core_reply *r)
+{
+    int fds[HYP_FDS_MAX];
+    unsigned nfds;
+    rig_turn();
+    if (!rig_receive(sock, r, fds, &nfds))
+        return 0;
+    assert_int_equal(r->op, CORE_OP_NONE);
+    return r->u.event.kind;
+}
+
+/* -------------------------------------------------------------------- refusals */
+
+static void calls_of_a_wrong_length_are_refused(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE);
+    struct core_reply r;
+    union core_call_any c;
+    for (uint32_t op = CORE_OP_HELLO; op < CORE_OP_COUNT; op++) {
+        memset(&c, 0, sizeof(c));
+        c.h.op = op;
+        uint64_t before = rig.core.stats[REFUSED_LEN];
+        assert_int_equal(ask(g.sock, &c, sizeof(c.h) + 1, &r, NULL), -EINVAL);
+        assert_int_equal(rig.core.stats[REFUSED_LEN], before + 1);
+    }
+    uint8_t most[sizeof(c) + 8] = { CORE_OP_DEVICE_ASSIGN };
+    assert_int_equal(ask(g.sock, most, sizeof(most), &r, NULL), -EINVAL); /* cut to the right length */
+    assert_int_equal(simple(g.sock, CORE_OP_READY), 0);                   /* control */
+    finish(&g);
+}
+
+static void unknown_calls_are_refused(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE);
+    assert_int_equal(simple(g.sock, CORE_OP_COUNT), -ENOSYS);
+    assert_int_equal(simple(g.sock, UINT32_MAX), -ENOSYS);
+    assert_int_equal(rig.core.stats[REFUSED_OP], 2);
+    struct core_call none = { CORE_OP_NONE, 1 };
+    struct core_reply r;
+    assert_true(send(g.sock, &none, sizeof(none), 0) > 0);
+    assert_true(send(g.sock, &none, 3, 0) > 0);
+    assert_int_equal(event(g.sock, &r), 0); /* no reply: it would look like an event */
+    assert_int_equal(rig.core.stats[REFUSED_OP], 3);
+    assert_int_equal(rig.core.stats[REFUSED_LEN], 1);
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_INFO, g.domid, &r), 0);
+    assert_int_equal(r.u.info.calls, 5);
+    assert_int_equal(r.u.info.refused, 4);
+    finish(&g);
+}
+
+static void classes_have_no_right_that_they_do_not_need(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    uint32_t first = 0;
+    assert_int_equal(pool(&b, g.domid, 1, 0, NULL), -EPERM);
+    assert_int_equal(pool(&g, b.domid, 1, 0, &first), 0);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_MAP, b.domid, first, &r), -EPERM);
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_MAP, g.domid, first, &r), 0);
+    struct core_call_device acquire = { { CORE_OP_DEVICE_ACQUIRE, 0 }, g.domid, 0 };
+    assert_int_equal(ask(g.sock, &acquire, sizeof(acquire), &r, NULL), -EPERM);
+    struct core_call_domain destroy = { { CORE_OP_DOMAIN_DESTROY, 0 }, b.domid, 0 };
+    assert_int_equal(ask(g.sock, &destroy, sizeof(destroy), &r, NULL), -EPERM);
+    assert_int_equal(ask(b.sock, &destroy, sizeof(destroy), &r, NULL), -EPERM);
+    assert_non_null(domain_find(&rig.core, b.domid));
+    assert_int_equal(ask(rig.toolstack, &destroy, sizeof(destroy), &r, NULL), 0);
+    finish(&b);
+    finish(&g);
+}
+
+static void reserved_fields_must_be_zero(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    struct core_call_restrict keep = { { CORE_OP_RESTRICT, 0 }, HYP_MAY_GRANT, 1 };
+    assert_int_equal(ask(g.sock, &keep, sizeof(keep), &r, NULL), -EINVAL);
+    keep.zero = 0;
+    keep.keep = 1u << 30;
+    assert_int_equal(ask(g.sock, &keep, sizeof(keep), &r, NULL), -EINVAL);
+    assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_ALLOC, b.domid, 1, &r), -EINVAL);
+    assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_ALLOC, b.domid, 0, &r), 0);
+    assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_CLOSE, b.domid, 1, &r), -EINVAL);
+    assert_int_equal(pool(&g, b.domid, 1, 2, NULL), -EINVAL);
+    struct core_call_create c = { .h = { CORE_OP_DOMAIN_CREATE, 0 }, .cfg = { .class_id = HYP_CLASS_BLK } };
+    assert_int_equal(ask(rig.toolstack, &c, sizeof(c), &r, NULL), -EINVAL); /* no name */
+    memset(c.cfg.name, 'x', sizeof(c.cfg.name));
+    assert_int_equal(ask(rig.toolstack, &c, sizeof(c), &r, NULL), -EINVAL); /* no end of it */
+    c.cfg.name[5] = '\0';
+    c.nfds = 1;
+    assert_int_equal(ask(rig.toolstack, &c, sizeof(c), &r, NULL), -EINVAL); /* where is it? */
+    c.nfds = 0;
+    c.cfg.class_id = HYP_CLASS_STORE;
+    assert_int_equal(ask(rig.toolstack, &c, sizeof(c), &r, NULL), -EINVAL);
+    c.cfg.class_id = HYP_CLASS_COUNT;
+    assert_int_equal(ask(rig.toolstack, &c, sizeof(c), &r, NULL), -EINVAL);
+    finish(&g);
+    finish(&b);
+}
+
+static void descriptors_only_where_they_belong(void **state)
+{
+    (void)state;
+    struct core_call c = { CORE_OP_HELLO, 77 };
+    struct core_reply r;
+    int none[HYP_FDS_MAX], gifts[6] = { 0, 1, 2, 0, 1, 2 };
+    unsigned n, before = rig.nprocesses;
+    assert_int_equal(packet_send(rig.toolstack, &c, sizeof(c), gifts, 1), 0);
+    rig_turn();
+    assert_int_equal(rig_receive(rig.toolstack, &r, none, &n), 1);
+    assert_int_equal(r.error, -EINVAL);
+    struct core_call_create create5 = { .h = { CORE_OP_DOMAIN_CREATE, 0 }, .nfds = 4,
+                                        .cfg = { .class_id = HYP_CLASS_BLK, .name = "x" } };
+    struct iovec iov = { &create5, sizeof(create5) };
+    char control[CMSG_SPACE(sizeof(gifts))] __attribute__((aligned(8))) = { 0 };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+                          .msg_controllen = sizeof(control) };
+    struct cmsghdr *h = CMSG_FIRSTHDR(&msg);
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(sizeof(gifts));
+    memcpy(CMSG_DATA(h), gifts, sizeof(gifts));
+    assert_true(sendmsg(rig.toolstack, &msg, 0) > 0);
+    rig_turn();
+    assert_int_equal(rig_receive(rig.toolstack, &r, none, &n), 1);
+    assert_int_equal(r.error, -EINVAL);
+    assert_int_equal(rig.core.stats[REFUSED_FDS], 2);
+    assert_int_equal(rig.nprocesses, before);
+}
+
+/* ------------------------------------------------------------------------ pools */
+
+static void sizes_do_not_overflow(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK);
+    static const uint64_t wrong[] = { UINT64_MAX, UINT64_MAX - 999, UINT64_C(1) << 52, UINT64_C(1) << 32,
+                                      (UINT64_C(1) << 32) + 1, CORE_POOL_PAGES_MAX + 1, 1001 };
+    assert_int_equal(pool(&g, b.domid, 0, 0, NULL), -EINVAL);
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        assert_int_equal(pool(&g, b.domid, wrong[i], 0, NULL), -EDQUOT);
+    assert_int_equal(pool(&g, b.domid, 600, 0, NULL), 0);
+    assert_int_equal(pool(&g, b.domid, 401, 0, NULL), -EDQUOT);
+    assert_int_equal(pool(&g, b.domid, 400, 0, NULL), 0);
+    assert_int_equal(pool(&g, b.domid, 1, 0, NULL), -EDQUOT);
+    finish(&g);
+    finish(&b);
+}
+
+static void pools_have_a_number_too(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    uint32_t first = 0;
+    for (unsigned i = 0; i < CORE_POOLS_EACH; i++)
+        assert_int_equal(pool(&g, b.domid, 1, 0, &first), 0);
+    assert_int_equal(pool(&g, b.domid, 1, 0, NULL), -EDQUOT);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_END, 0, first, &r), 0);
+    assert_int_equal(pool(&g, b.domid, 1, 0, NULL), 0);
+    finish(&g);
+    finish(&b);
+}
+
+static void references_are_never_ambiguous(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    uint32_t a1 = 0, a2 = 0, a3 = 0;
+    assert_int_equal(pool(&g, b.domid, 3, 0, &a1), 0);
+    assert_true(a1 >= 8); /* the first are reserved in Xen */
+    assert_int_equal(pool(&g, b.domid, 3, 0, &a2), 0);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_END, 0, a2, &r), 0);
+    assert_int_equal(pool(&g, b.domid, 3, 0, &a3), 0);
+    assert_true(a3 != a2 && a3 != a1); /* not again so soon */
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_MAP, g.domid, a2, &r), -EACCES);
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_MAP, g.domid, a1 + 2, &r), 0);
+    assert_int_equal(r.u.pool.first, a1);
+    assert_int_equal(r.u.pool.pages, 3);
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_MAP, g.domid, 0, &r), -EACCES);
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_MAP, g.domid, UINT32_MAX, &r), -EACCES);
+    /* Once round: the next free ones are behind those in use. */
+    domain_find(&rig.core, g.domid)->next_ref = 0x7fffffff - 2;
+    assert_int_equal(pool(&g, b.domid, 3, 0, &a2), 0);
+    assert_true(a2 >= 8 && a2 < 100 && (a2 >= a1 + 3 || a2 + 3 <= a1) && (a2 >= a3 + 3 || a2 + 3 <= a3));
+    finish(&g);
+    finish(&b);
+}
+
+static void a_pool_is_its_grantees_alone(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK), c = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    uint32_t first = 0;
+    assert_int_equal(pool(&g, 999, 1, 0, NULL), -ESRCH);
+    assert_int_equal(pool(&g, g.domid, 1, 0, NULL), -ESRCH);
+    assert_int_equal(pool(&g, b.domid, 4, 0, &first), 0);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_MAP, g.domid, first, &r), -EACCES);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_UNMAP, g.domid, first, &r), -EACCES);
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_UNMAP, g.domid, first, &r), -EACCES); /* not mapped yet */
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_MAP, g.domid, first, &r), 0);
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_MAP, g.domid, first, &r), 0);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_END, 0, first + 1, &r), -EACCES); /* by its first only */
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_END, 0, first, &r), -EBUSY);
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_UNMAP, g.domid, first, &r), 0);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_END, 0, first, &r), -EBUSY);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_REGRANT, c.domid, first, &r), -EBUSY);
+    finish(&b); /* its maps go with it */
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_REGRANT, 999, first, &r), -ESRCH);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_REGRANT, c.domid, first, &r), 0);
+    uint32_t again = r.u.pool.first;
+    assert_int_not_equal(again, first);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_MAP, g.domid, first, &r), -EACCES);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_MAP, g.domid, again, &r), 0);
+    finish(&g); /* and with a granter its pools */
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_UNMAP, g.domid, again, &r), -EACCES);
+    assert_int_equal(rig.core.pools_end, 0);
+    finish(&c);
+}
+
+/* --------------------------------------------------------------- event channels */
+
+static void a_channel_ends_with_either_side(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK), c = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_ALLOC, g.domid, 0, &r), -ESRCH);
+    assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_ALLOC, b.domid, 0, &r), 0);
+    uint32_t port = r.u.evtchn.port;
+    assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_BIND, b.domid, port, &r), -ENOENT); /* not its remote */
+    assert_int_equal(on_channel(&b, CORE_OP_EVTCHN_BIND, g.domid, port + 1, &r), -ENOENT);
+    assert_int_equal(on_channel(&c, CORE_OP_EVTCHN_BIND, g.domid, port, &r), -ENOENT);
+    assert_int_equal(on_channel(&b, CORE_OP_EVTCHN_BIND, g.domid, port, &r), 0);
+    uint32_t theirs = r.u.evtchn.port;
+    assert_int_equal(on_channel(&b, CORE_OP_EVTCHN_BIND, g.domid, port, &r), -ENOENT); /* once */
+    finish(&c);
+    assert_int_equal(on_channel(&b, CORE_OP_EVTCHN_CLOSE, 0, theirs + 1, &r), -ENOENT); /* never was one */
+    assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_CLOSE, 0, port, &r), 0);
+    assert_int_equal(on_channel(&b, CORE_OP_EVTCHN_CLOSE, 0, theirs, &r), 0); /* over already */
+    assert_int_equal(rig.core.evtchns_end, 0);
+    for (unsigned i = 0; i < CORE_EVTCHNS_EACH; i++)
+        assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_ALLOC, b.domid, 0, &r), 0);
+    assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_ALLOC, b.domid, 0, &r), -EDQUOT);
+    assert_int_equal(on_channel(&b, CORE_OP_EVTCHN_ALLOC, g.domid, 0, &r), 0); /* the other's share */
+    finish(&b);
+    assert_int_equal(rig.core.evtchns_end, 0);
+    assert_int_equal(on_channel(&g, CORE_OP_EVTCHN_ALLOC, b.domid, 0, &r), -ESRCH);
+    finish(&g);
+}
+
+/* ---------------------------------------------------------------------- devices */
+
+static int assign(domid_t domid, uint32_t device, const char *path)
+{
+    struct core_call_assign c = { .h = { CORE_OP_DEVICE_ASSIGN, 0 }, .domid = domid, .device = device };
+    struct core_reply r;
+    snprintf(c.path, sizeof(c.path), "%s", path);
+    return ask(rig.toolstack, &c, sizeof(c), &r, NULL);
+}
+
+static int acquire(const struct dom *d, uint32_t device)
+{
+    struct core_call_device c = { { CORE_OP_DEVICE_ACQUIRE, 0 }, d->domid, device };
+    struct core_reply r;
+    int fd = -1, error = ask(d->sock, &c, sizeof(c), &r, &fd);
+    assert_true((fd >= 0) == (error == 0));
+    core_close(&fd);
+    return error;
+}
+
+static void a_device_is_taken_once(void **state)
+{
+    (void)state;
+    struct dom b = start(HYP_CLASS_BLK), c = start(HYP_CLASS_BLK), g = start(HYP_CLASS_NATIVE);
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    assert_int_equal(assign(g.domid, 1, "/ok"), -ESRCH); /* no driver domain */
+    assert_int_equal(assign(b.domid, 1, "ok"), -EINVAL); /* no absolute path */
+    assert_int_equal(assign(b.domid, 1, "/hang"), 0);
+    assert_int_equal(assign(b.domid, 1, "/ok"), -EEXIST);
+    assert_int_equal(acquire(&b, 1), -EAGAIN);
+    struct core_call_device release = { { CORE_OP_DEVICE_RELEASE, 0 }, b.domid, 1 };
+    struct core_reply r;
+    assert_int_equal(ask(rig.toolstack, &release, sizeof(release), &r, NULL), 0);
+    assert_int_equal(acquire(&b, 1), -ENOENT);
+    assert_int_equal(assign(b.domid, 1, "/ok"), 0);
+    assert_int_equal(event(b.sock, &r), HYP_EV_DEVICE);
+    assert_int_equal(r.u.event.device, 1);
+    assert_int_equal(acquire(&c, 1), -ENOENT);
+    assert_int_equal(acquire(&b, 1), 0);
+    assert_int_equal(acquire(&b, 1), -ENOENT);
+    assert_int_equal(assign(b.domid, 1, "/ok"), -EEXIST); /* it has it */
+    for (uint32_t i = 2; i <= CORE_DEVICES_EACH; i++)
+        assert_int_equal(assign(b.domid, i, "/ok"), 0);
+    assert_int_equal(assign(b.domid, 1000, "/ok"), -EDQUOT);
+    finish(&b);
+    finish(&c);
+    finish(&g);
+}
+
+static void a_failed_open_is_told_and_forgotten(void **state)
+{
+    (void)state;
+    struct dom b = start(HYP_CLASS_BLK);
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    struct core_reply r;
+    struct core_call_assign c = { .h = { CORE_OP_DEVICE_ASSIGN, 3 }, .domid = b.domid, .device = 9,
+                                  .path = "/no" };
+    assert_true(send(rig.toolstack, &c, sizeof(c), 0) > 0);
+    int fds[HYP_FDS_MAX];
+    unsigned n;
+    rig_turn();
+    rig_turn();
+    assert_int_equal(rig_receive(rig.toolstack, &r, fds, &n), 1);
+    assert_int_equal(r.error, 0);
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEVICE);
+    assert_int_equal(r.u.event.error, -ENOENT);
+    assert_int_equal(event(b.sock, &r), 0); /* only what succeeds is its business */
+    assert_int_equal(assign(b.domid, 9, "/ok"), 0);
+    finish(&b);
+}
+
+/* --------------------------------------------------------------- domains, events */
+
+static void domids_come_back_late(void **state)
+{
+    (void)state;
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0); /* so that it is told of deaths */
+    struct dom a = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_NATIVE);
+    assert_int_equal(a.domid, 1);
+    assert_int_equal(b.domid, 2);
+    finish(&a);
+    a = start(HYP_CLASS_NATIVE);
+    assert_int_equal(a.domid, 3);
+    rig.core.last_domid = LOCAL_DOMID_LAST - 1;
+    struct dom c = start(HYP_CLASS_NATIVE), d = start(HYP_CLASS_NATIVE), e = start(HYP_CLASS_NATIVE);
+    assert_int_equal(c.domid, LOCAL_DOMID_LAST);
+    assert_int_equal(d.domid, 1);
+    assert_int_equal(e.domid, 4); /* 2 and 3 live */
+    struct dom *all[] = { &a, &b, &c, &d, &e };
+    for (unsigned i = 0; i < 5; i++)
+        finish(all[i]);
+}
+
+static void the_table_may_be_full(void **state)
+{
+    (void)state;
+    static struct dom many[CORE_DOMAINS_MAX];
+    unsigned n = 0;
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    while (create(HYP_CLASS_NATIVE, &many[n]) == 0) {
+        n++;
+        char words[64];
+        while (recv(rig.store_control, words, sizeof(words), MSG_DONTWAIT) > 0)
+            ;
+    }
+    assert_int_equal(n, CORE_DOMAINS_MAX - 2); /* all but the toolstack and the store */
+    assert_int_equal(rig.core.stats[REFUSED_FULL], 1);
+    finish(&many[0]);
+    assert_int_equal(create(HYP_CLASS_NATIVE, &many[0]), 0);
+    for (unsigned i = 0; i < n; i++)
+        core_close(&many[i].sock);
+}
+
+static void a_failed_launch_leaves_nothing(void **state)
+{
+    (void)state;
+    struct dom d;
+    rig.launch_fails = true;
+    assert_int_equal(create(HYP_CLASS_BLK, &d), -EAGAIN);
+    rig.launch_fails = false;
+    rig_turn();
+    struct store_control w[4];
+    unsigned n = 0;
+    while (n < 4 && recv(rig.store_control, &w[n], sizeof(w[0]), MSG_DONTWAIT) > 0)
+        n++;
+    assert_int_equal(n, 3); /* the toolstack, then that one and its end */
+    assert_int_equal(w[1].op, STORE_CONTROL_INTRODUCE);
+    assert_int_equal(w[2].op, STORE_CONTROL_RELEASE);
+    assert_int_equal(w[1].domid, w[2].domid);
+    for (unsigned i = 2; i < CORE_DOMAINS_MAX; i++)
+        assert_int_equal(rig.core.domains[i].state, DOMAIN_FREE);
+}
+
+static void a_paused_domain_waits(void **state)
+{
+    (void)state;
+    struct dom d;
+    struct core_reply r;
+    struct core_call hello = { CORE_OP_HELLO, 1 };
+    assert_int_equal(create(HYP_CLASS_NATIVE, &d), 0);
+    assert_true(send(d.sock, &hello, sizeof(hello), 0) > 0);
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_STOP, d.domid, &r), 0);
+    assert_int_equal(event(d.sock, &r), 0); /* neither a reply nor an event */
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_UNPAUSE, d.domid, &r), 0);
+    int fds[HYP_FDS_MAX];
+    unsigned n;
+    rig_turn();
+    assert_int_equal(rig_receive(d.sock, &r, fds, &n), 1);
+    assert_int_equal(r.op, CORE_OP_HELLO);
+    assert_int_equal(event(d.sock, &r), HYP_EV_STOP);
+    finish(&d);
+    assert_int_equal(create(HYP_CLASS_NATIVE, &d), 0); /* one may also die waiting */
+    finish(&d);
+    assert_null(domain_find(&rig.core, d.domid));
+}
+
+static void deaths_are_told_to_those_concerned(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), h = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    assert_int_equal(pool(&g, b.domid, 1, 0, NULL), 0);
+    finish(&b);
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEATH);
+    assert_int_equal(r.u.event.domid, b.domid);
+    assert_int_equal(r.u.event.error, 9);
+    assert_int_equal(event(g.sock, &r), HYP_EV_DEATH);
+    assert_int_equal(r.u.event.domid, b.domid);
+    assert_int_equal(event(h.sock, &r), 0);
+    b = start(HYP_CLASS_BLK); /* in the same slot, and a stranger to g */
+    finish(&b);
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEATH);
+    assert_int_equal(event(g.sock, &r), 0);
+    finish(&g);
+    finish(&h);
+}
+
+/* Fills a domain's socket with replies that it does not read. */
+static void fill_up(const struct dom *d)
+{
+    struct core_call c = { CORE_OP_READY, 0 };
+    struct domain *in_core = domain_find(&rig.core, d->domid);
+    for (unsigned i = 0; i < 10000 && !in_core->clogged; i++) {
+        while (send(d->sock, &c, sizeof(c), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+            ;
+        rig_turn();
+    }
+    assert_true(in_core->clogged);
+}
+
+static void a_flood_gets_its_budget_and_no_more(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), h = start(HYP_CLASS_NATIVE);
+    struct core_call c = { CORE_OP_READY, 0 };
+    for (unsigned i = 0; i < 100; i++)
+        assert_true(send(g.sock, &c, sizeof(c), MSG_DONTWAIT) > 0);
+    assert_true(send(h.sock, &c, sizeof(c), MSG_DONTWAIT) > 0);
+    uint64_t g0 = domain_find(&rig.core, g.domid)->calls, h0 = domain_find(&rig.core, h.domid)->calls;
+    rig_turn();
+    assert_int_equal(domain_find(&rig.core, g.domid)->calls - g0, CORE_BUDGET);
+    assert_int_equal(domain_find(&rig.core, h.domid)->calls - h0, 1);
+    finish(&g);
+    finish(&h);
+}
+
+static void who_does_not_read_is_not_served(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK);
+    fill_up(&g);
+    uint64_t calls = domain_find(&rig.core, g.domid)->calls;
+    rig_turn();
+    rig_turn();
+    assert_int_equal(domain_find(&rig.core, g.domid)->calls, calls);
+    assert_int_equal(simple(b.sock, CORE_OP_READY), 0); /* others are */
+    struct core_reply r;
+    int fds[HYP_FDS_MAX];
+    unsigned n, read = 0;
+    for (unsigned i = 0; i < 10000 && read < calls; i++) { /* it reads: every reply is there */
+        while (rig_receive(g.sock, &r, fds, &n))
+            read++;
+        rig_turn();
+    }
+    assert_true(domain_find(&rig.core, g.domid)->calls > calls);
+    finish(&g);
+    finish(&b);
+}
+
+static void who_does_not_read_keeps_no_slot(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK);
+    assert_int_equal(pool(&g, b.domid, 1, 0, NULL), 0);
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    fill_up(&g);
+    rig_kill(domain_find(&rig.core, b.domid)->pidfd);
+    core_turn(&rig.core, -1);
+    assert_null(domain_find(&rig.core, g.domid));
+    core_turn(&rig.core, -1); /* does not wait: there is that death to tell */
+    struct core_reply r;
+    int fds[HYP_FDS_MAX];
+    unsigned n;
+    bool told = false;
+    while (rig_receive(rig.toolstack, &r, fds, &n))
+        told |= r.u.event.kind == HYP_EV_DEATH && r.u.event.domid == g.domid;
+    assert_true(told);
+    core_close(&g.sock);
+    core_close(&b.sock);
+}
+
+static void a_slow_store_is_told_later(void **state)
+{
+    (void)state;
+    struct dom d = start(HYP_CLASS_NATIVE);
+    struct store_control filler = { 0, 0 };
+    while (send(rig.core.store_control, &filler, sizeof(filler), MSG_DONTWAIT) > 0)
+        ;
+    struct dom none;
+    assert_int_equal(create(HYP_CLASS_NATIVE, &none), -EAGAIN);
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    finish(&d);
+    struct store_control w = { 0, 0 };
+    bool told = false;
+    for (unsigned i = 0; i < 100000 && !told; i++) {
+        if (recv(rig.store_control, &w, sizeof(w), MSG_DONTWAIT) < 0)
+            rig_turn();
+        told = w.op == STORE_CONTROL_RELEASE && w.domid == d.domid;
+    }
+    assert_true(told);
+}
+
+static void the_core_lives_as_long_as_its_toolstack(void **state)
+{
+    (void)state;
+    struct dom d = start(HYP_CLASS_NATIVE);
+    assert_int_equal(core_turn(&rig.core, 0), 0);
+    core_close(&rig.toolstack);
+    assert_int_equal(core_turn(&rig.core, 0), 1);
+    core_close(&d.sock);
+}
+
+static void without_a_store_nothing_goes_on(void **state)
+{
+    (void)state;
+    assert_int_equal(core_turn(&rig.core, 0), 0);
+    rig_die(&rig.processes[0]);
+    assert_true(core_turn(&rig.core, 0) < 0);
+}
+
+static int quiet(void **state)
+{
+    (void)state; /* what the core says about refusals is not this test's output */
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    stderr_copy = dup(STDERR_FILENO);
+    dup2(null, STDERR_FILENO);
+    close(null);
+    return 0;
+}
+
+static int loud(void **state)
+{
+    (void)state;
+    dup2(stderr_copy, STDERR_FILENO);
+    close(stderr_copy);
+    return 0;
+}
+
+int main(void)
+{
+#define WITH_CORE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        WITH_CORE(calls_of_a_wrong_length_are_refused),
+        WITH_CORE(unknown_calls_are_refused),
+        WITH_CORE(classes_have_no_right_that_they_do_not_need),
+        WITH_CORE(reserved_fields_must_be_zero),
+        WITH_CORE(descriptors_only_where_they_belong),
+        WITH_CORE(sizes_do_not_overflow),
+        WITH_CORE(pools_have_a_number_too),
+        WITH_CORE(references_are_never_ambiguous),
+        WITH_CORE(a_pool_is_its_grantees_alone),
+        WITH_CORE(a_channel_ends_with_either_side),
+        WITH_CORE(a_device_is_taken_once),
+        WITH_CORE(a_failed_open_is_told_and_forgotten),
+        WITH_CORE(domids_come_back_late),
+        WITH_CORE(the_table_may_be_full),
+        WITH_CORE(a_failed_launch_leaves_nothing),
+        WITH_CORE(a_paused_domain_waits),
+        WITH_CORE(deaths_are_told_to_those_concerned),
+        WITH_CORE(a_flood_gets_its_budget_and_no_more),
+        WITH_CORE(who_does_not_read_is_not_served),
+        WITH_CORE(who_does_not_read_keeps_no_slot),
+        WITH_CORE(a_slow_store_is_told_later),
+        WITH_CORE(the_core_lives_as_long_as_its_toolstack),
+        WITH_CORE(without_a_store_nothing_goes_on),
+    };
+    return cmocka_run_group_tests_name("core", tests, quiet, loud);
+}
