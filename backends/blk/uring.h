@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uring.h - one io_uring a worker, shared by all files that it serves.
+ *
+ * The ring would otherwise be a way around seccomp, so it is made disabled,
+ * restricted, then enabled: for the rest of its life it takes reads, writes,
+ * fsync and fallocate on registered files, and its tables of files and buffers
+ * may be changed; nothing else.  It is made, used and closed by one thread.
+ */
+#ifndef BULKHEAD_BLK_URING_H
+#define BULKHEAD_BLK_URING_H
+
+#include <liburing.h>
+
+#include "device.h"
+
+#define URING_SQ_ENTRIES 256u
+#define URING_CQ_ENTRIES 4096u /* also the limit of requests in flight */
+#define URING_FILES      1024u
+#define URING_BUFFERS    512u
+
+struct uring {
+    struct io_uring ring;
+    struct blkdev_done *done;
+    unsigned inflight;      /* taken and not done                            */
+    unsigned unsubmitted;   /* of those, written to the queue but not told    */
+    bool open, deferred;    /* deferred: completions need a call (DEFER_TASKRUN) */
+    bool buffers;           /* the kernel has a table of buffers for us       */
+    uint64_t file_used[URING_FILES / 64], buffer_used[URING_BUFFERS / 64];
+};
+
+/* On the worker's thread, before the jail is sealed.  On failure *step names
+ * what failed, and the ring is not open: only ram disks can be served. */
+int uring_open(struct uring *u, struct blkdev_done *done, const char **step);
+void uring_close(struct uring *u);
+
+/* Readable when requests are done: for ppoll(). -1 when not open. */
+int uring_fd(const struct uring *u);
+
+/*
+ * Tells the kernel about new requests and moves what is done to the list.
+ * At most one system call, none when there is nothing to tell or to fetch.
+ */
+void uring_turn(struct uring *u);
+
+/* Tables. A number, or a negative errno. */
+int uring_file_add(struct uring *u, int fd);
+void uring_file_remove(struct uring *u, int slot);
+int uring_buffer_add(struct uring *u, void *base, size_t bytes);
+void uring_buffer_remove(struct uring *u, int buffer);
+
+/* An entry for one more request, or NULL: too many in flight. */
+struct io_uring_sqe *uring_sqe(struct uring *u);
+
+/* file.c: the kernel's answer to a request. True: done, *error set. False: the
+ * rest was submitted again. */
+bool file_answer(struct uring *u, struct blkdev_io *io, int result, int *error);
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* vbddisk.c - from B/params and B/mode to an open disk. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vbd.h"
+
+/* "PREFIXnumber", decimal and nothing after it. */
+static bool number_after(const char *text, const char *prefix, uint64_t max, uint64_t *out)
+{
+    size_t n = strlen(prefix);
+    if (strncmp(text, prefix, n) != 0 || text[n] < '0' || text[n] > '9')
+        return false;
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text + n, &end, 10);
+    if (errno || *end || v > max)
+        return false;
+    *out = v;
+    return true;
+}
+
+static int open_ram(struct blk_disk *disk, uint64_t bytes, bool readonly, const char **what)
+{
+    if (bytes == 0 || bytes % BLK_SECTOR_BYTES != 0) {
+        *what = "the size of a ram disk must be a multiple of 512 bytes and not 0";
+        return -EINVAL;
+    }
+    int err = ram_alloc(bytes, &disk->ram);
+    if (err < 0) {
+        *what = "no memory for the ram disk; give the driver domain more or make the disk smaller";
+        return err;
+    }
+    disk->kind = BLK_DISK_RAM;
+    ram_geometry(bytes, readonly, &disk->geo);
+    return 0;
+}
+
+static int open_device(struct hyp *hyp, struct blk_disk *disk, uint32_t number, bool readonly, const char **what)
+{
+    int fd;
+    int err = hyp_device_acquire(hyp, number, &fd);
+    if (err == -EAGAIN || err == -ENOENT) {
+        *what = "its device is not assigned and open yet";
+        return -EAGAIN;
+    }
+    if (err < 0) {
+        *what = "its device could not be taken";
+        return err;
+    }
+    err = file_geometry(fd, readonly, &disk->geo);
+    if (err < 0) {
+        *what = "its device is empty, or its size and sector size cannot be found out";
+        close(fd);
+        return err;
+    }
+    disk->kind = BLK_DISK_FILE;
+    disk->fd = fd;
+    return 0;
+}
+
+int vbd_disk_open(struct blkback *bb, struct vbd *v, const char **what)
+{
+    char params[STORE_VALUE_MAX], mode[8], path[STORE_PATH_MAX + 8];
+    uint64_t number;
+
+    *what = "params and mode of the virtual disk cannot be read";
+    snprintf(path, sizeof(path), "%s/params", v->bus.own);
+    int err = store_read(bb->store, STORE_NO_TXN, path, params, sizeof(params));
+    if (err < 0)
+        return err;
+    snprintf(path, sizeof(path), "%s/mode", v->bus.own);
+    err = store_read(bb->store, STORE_NO_TXN, path, mode, sizeof(mode));
+    if (err < 0)
+        return err;
+    bool readonly = strcmp(mode, "w") != 0;
+    if (number_after(params, "ram:", SIZE_MAX, &number))
+        err = open_ram(&v->disk, number, readonly, what);
+    else if (number_after(params, "device:", UINT32_MAX, &number))
+        err = open_device(bb->hyp, &v->disk, (uint32_t)number, readonly, what);
+    else {
+        *what = "params must be device:NUMBER or ram:BYTES";
+        err = -EINVAL;
+    }
+    v->has_disk = err == 0;
+    return err;
+}
+
+void vbd_disk_close(struct vbd *v)
+{
+    if (!v->has_disk)
+        return;
+    if (v->disk.kind == BLK_DISK_RAM)
+        ram_free(v->disk.ram, v->disk.geo.bytes);
+    else
+        close(v->disk.fd);
+    v->has_disk = false;
+}

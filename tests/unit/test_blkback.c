@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The backend's control side: the handshake, what a frontend may write, and
+ * how disks come and go.  Over the fake hypervisor, a real worker, and a store
+ * that is a list of names in this process.
+ */
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "../../backends/blk/blkback.h"
+#include "../../hyp-shim/xenbus.h"
+#include "test_blk.h"
+
+#define PATIENCE_MS 30000
+#define BE_ROOT     "/local/domain/2/backend/vbd"
+#define B           BE_ROOT "/3/51712"
+#define F           "/local/domain/3/device/vbd/51712"
+#define QUEUES      2u
+
+/* ------------------------------------------------------------------ the store */
+
+/* These definitions take the place of hyp-shim/store.c in this program. */
+struct store {
+    int unused;
+};
+static struct store the_store;
+static struct {
+    char path[STORE_PATH_MAX], value[STORE_VALUE_MAX];
+} node[512];
+static unsigned nnodes;
+static struct {
+    char path[STORE_PATH_MAX], token[STORE_TOKEN_MAX];
+} watch[64];
+static unsigned nwatches;
+static struct store_event event[1024];
+static unsigned first_event, nevents;
+
+static bool below(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+    return strncmp(path, dir, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+static void fire(const char *path, const char *token)
+{
+    assert_true(nevents < 1024);
+    struct store_event *e = &event[(first_event + nevents++) % 1024];
+    snprintf(e->path, sizeof(e->path), "%s", path);
+    snprintf(e->token, sizeof(e->token), "%s", token);
+}
+
+static void changed(const char *path)
+{
+    for (unsigned i = 0; i < nwatches; i++)
+        if (below(path, watch[i].path) || below(watch[i].path, path))
+            fire(path, watch[i].token);
+}
+
+static int find_node(const char *path)
+{
+    for (unsigned i = 0; i < nnodes; i++)
+        if (strcmp(node[i].path, path) == 0)
+            return (int)i;
+    return -1;
+}
+
+int store_write(struct store *st, store_txn t, const char *path, const char *value)
+{
+    (void)st, (void)t;
+    int i = find_node(path);
+    if (i < 0) {
+        assert_true(nnodes < 512);
+        i = (int)nnodes++;
+        snprintf(node[i].path, sizeof(node[i].path), "%s", path);
+    }
+    snprintf(node[i].value, sizeof(node[i].value), "%s", value);
+    changed(path);
+    return 0;
+}
+
+int store_read(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
+{
+    (void)st, (void)t;
+    int i = find_node(path);
+    if (i < 0)
+        return -ENOENT;
+    if (strlen(node[i].value) >= cap)
+        return -E2BIG;
+    strcpy(buf, node[i].value);
+    return (int)strlen(buf);
+}
+
+int store_read_number(struct store *st, store_txn t, const char *dir, const char *key, uint64_t max, uint64_t *out)
+{
+    char path[STORE_PATH_MAX + 64], text[STORE_VALUE_MAX], *end;
+    snprintf(path, sizeof(path), "%s/%s", dir, key);
+    int n = store_read(st, t, path, text, sizeof(text));
+    if (n < 0)
+        return n;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno || *end || text[0] < '0' || text[0] > '9' || v > max)
+        return -EINVAL;
+    *out = v;
+    return 0;
+}
+
+int store_printf(struct store *st, store_txn t, const char *dir, const char *key, const char *fmt, ...)
+{
+    char path[STORE_PATH_MAX + 64], value[STORE_VALUE_MAX];
+    va_list ap;
+    snprintf(path, sizeof(path), "%s/%s", dir, key);
+    va_start(ap, fmt);
+    vsnprintf(value, sizeof(value), fmt, ap);
+    va_end(ap);
+    return store_write(st, t, path, value);
+}
+
+int store_rm(struct store *st, store_txn t, const char *path)
+{
+    (void)st, (void)t;
+    for (unsigned i = nnodes; i-- > 0;)
+        if (below(node[i].path, path))
+            node[i] = node[--nnodes];
+    changed(path);
+    return 0;
+}
+
+int store_directory(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
+{
+    (void)st, (void)t;
+    size_t used = 0;
+    int n = 0;
+    for (unsigned i = 0; i < nnodes; i++) {
+        char name[STORE_PATH_MAX];
+        if (!below(node[i].path, path) || node[i].path[strlen(path)] != '/')
+            continue;
+        snprintf(name, sizeof(name), "%s", node[i].path + strlen(path) + 1);
+        name[strcspn(name, "/")] = '\0';
+        bool twice = false;
+        const char *p = buf;
+        for (int k = 0; k < n; k++, p += strlen(p) + 1)
+            twice |= strcmp(p, name) == 0;
+        if (twice)
+            continue;
+        assert_true(used + strlen(name) + 1 <= cap);
+        strcpy(buf + used, name);
+        used += strlen(name) + 1;
+        n++;
+    }
+    return n > 0 ? n : -ENOENT;
+}
+
+int store_watch(struct store *st, const char *path, const char *token)
+{
+    (void)st;
+    assert_true(nwatches < 64);
+    snprintf(watch[nwatches].path, STORE_PATH_MAX, "%s", path);
+    snprintf(watch[nwatches++].token, STORE_TOKEN_MAX, "%s", token);
+    fire(path, token);
+    return 0;
+}
+
+int store_unwatch(struct store *st, const char *path, const char *token)
+{
+    (void)st;
+    for (unsigned i = 0; i < nwatches; i++) {
+        if (strcmp(watch[i].path, path) == 0 && strcmp(watch[i].token, token) == 0) {
+            watch[i] = watch[--nwatches];
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
+
+int store_next_event(struct store *st, struct store_event *ev)
+{
+    (void)st;
+    if (nevents == 0)
+        return 0;
+    *ev = event[first_event];
+    first_event = (first_event + 1) % 1024;
+    nevents--;
+    return 1;
+}
+
+int store_txn_begin(struct store *st, store_txn *t)
+{
+    (void)st;
+    *t = 1;
+    return 0;
+}
+
+int store_txn_commit(struct store *st, store_txn t)
+{
+    (void)st, (void)t;
+    return 0;
+}
+
+void store_txn_abort(struct store *st, store_txn t)
+{
+    (void)st, (void)t;
+}
+
+static void put(const char *path, const char *value)
+{
+    store_write(&the_store, STORE_NO_TXN, path, value);
+}
+
+static void put_number(const char *path, uint64_t v)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
+    put(path, text);
+}
+
+static uint64_t get(const char *path)
+{
+    int i = find_node(path);
+    if (i < 0)
+        return UINT64_MAX;
+    return strtoull(node[i].value, NULL, 10);
+}
+
+/* -------------------------------------------------------------------- the stage */
+
+static struct hyp *back, *front;
+static struct worker workers[QUEUES];
+static int mail_fd;
+
+static int raise_curtain(void **state)
+{
+    (void)state;
+    nnodes = nwatches = nevents = 0;
+    memset(workers, 0, sizeof(workers));
+    back = fake_hyp_new(BACK_DOMID);
+    front = fake_hyp_new(FRONT_DOMID);
+    mail_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    for (unsigned i = 0; i < QUEUES; i++)
+        assert_int_equal(worker_start(&workers[i], -1, mail_fd), 0);
+    assert_int_equal(blkback_init(back, &the_store, workers, QUEUES), 0);
+    return 0;
+}
+
+/* Takes what is there, waits for mail when asked to. */
+static void settle(bool wait_for_mail)
+{
+    struct pollfd p = { .fd = mail_fd, .events = POLLIN };
+    assert_int_equal(blkback_store_events(), 0);
+    assert_int_equal(blkback_hyp_events(), 0);
+    if (poll(&p, 1, wait_for_mail ? PATIENCE_MS : 0) == 1) {
+        mail_clear(mail_fd);
+        blkback_mail();
+        assert_int_equal(blkback_store_events(), 0);
+    } else if (wait_for_mail) {
+        fail_msg("no mail came");
+    }
+}
+
+static void settle_until(const char *path, uint64_t value)
+{
+    settle(false);
+    while (get(path) != value)
+        settle(true);
+}
+
+static int drop_curtain(void **state)
+{
+    (void)state;
+    store_rm(&the_store, STORE_NO_TXN, BE_ROOT);
+    settle(false);
+    while (blkback_timeout_ms() >= 0)
+        settle(true);
+    for (unsigned i = 0; i < QUEUES; i++)
+        worker_stop(&workers[i]);
+    while (poll(&(struct pollfd){ .fd = mail_fd, .events = POLLIN }, 1, 0) == 1) {
+        mail_clear(mail_fd);
+        blkback_mail();
+    }
+    close(mail_fd);
+    hyp_close(front);
+    hyp_close(back);
+    assert_int_equal(fake_hyp_reset(), 0);
+    return 0;
+}
+
+/* What the toolstack does. */
+static void make_vbd(const char *params, const char *mode)
+{
+    put(F "/state", "1");
+    put(B "/params", params);
+    put(B "/mode", mode);
+    put(B "/state", "1");
+    put(B "/frontend-id", "3");
+    settle(false);
+}
+
+/* A frontend's pool, rings and channels for n queues. */
+struct guest {
+    struct hyp_pool *pool;
+    struct hyp_evtchn *ch[QUEUES];
+    struct ring_front ring[QUEUES];
+    unsigned queues, pages;
+};
+
+static void guest_publish(struct guest *g, unsigned queues, unsigned order)
+{
+    char key[STORE_PATH_MAX];
+    *g = (struct guest){ .queues = queues, .pages = 1u << order };
+    assert_int_equal(hyp_pool_create(front, BACK_DOMID, queues * g->pages + 64, 0, &g->pool), 0);
+    if (queues > 1)
+        put_number(F "/multi-queue-num-queues", queues);
+    if (order > 0)
+        put_number(F "/ring-page-order", order);
+    for (unsigned q = 0; q < queues; q++) {
+        char dir[64] = F;
+        if (queues > 1)
+            snprintf(dir, sizeof(dir), F "/queue-%u", q);
+        void *at = (uint8_t *)hyp_pool_base(g->pool) + (size_t)q * g->pages * HYP_PAGE_SIZE;
+        assert_true(ring_front_init(&g->ring[q], at, (size_t)g->pages * HYP_PAGE_SIZE, sizeof(struct blkif_request)));
+        assert_int_equal(hyp_evtchn_alloc(front, BACK_DOMID, &g->ch[q]), 0);
+        for (unsigned i = 0; i < g->pages; i++) {
+            if (order > 0)
+                snprintf(key, sizeof(key), "%s/ring-ref%u", dir, i);
+            else
+                snprintf(key, sizeof(key), "%s/ring-ref", dir);
+            put_number(key, hyp_pool_ref(g->pool, q * g->pages + i));
+        }
+        snprintf(key, sizeof(key), "%s/event-channel", dir);
+        put_number(key, hyp_evtchn_port(g->ch[q]));
+    }
+    put(F "/protocol", "x86_64-abi");
+    put(F "/feature-persistent", "1");
+}
+
+static void guest_end(struct guest *g)
+{
+    for (unsigned q = 0; q < g->queues; q++)
+        hyp_evtchn_close(g->ch[q]);
+    assert_int_equal(hyp_pool_end(g->pool), 0); /* so nothing of it is mapped */
+}
+
+static int16_t guest_write(struct guest *g, unsigned q, uint64_t sector)
+{
+    struct blkif_response rsp;
+    struct blkif_request rq = { .operation = BLKIF_OP_WRITE, .nr_segments = 1, .id = sector, .sector_number = sector };
+    rq.seg[0] = (struct blkif_request_segment){ .gref = hyp_pool_ref(g->pool, g->queues * g->pages + q), .last_sect = 7 };
+    ring_front_put_request(&g->ring[q], &rq, sizeof(rq));
+    if (ring_front_push(&g->ring[q]))
+        hyp_evtchn_notify(g->ch[q]);
+    while (ring_front_waiting(&g->ring[q]) == 0) {
+        if (ring_front_idle(&g->ring[q]) != 0)
+            break;
+        struct pollfd p = { .fd = hyp_evtchn_fd(g->ch[q]), .events = POLLIN };
+        assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
+        hyp_evtchn_clear(g->ch[q]);
+    }
+    ring_front_copy_response(&g->ring[q], &rsp, sizeof(rsp));
+    assert_int_equal(rsp.id, sector);
+    return rsp.status;
+}
+
+/* ------------------------------------------------------------------------- tests */
+
+static void features_then_connected_then_closed(void **state)
+{
+    (void)state;
+    struct guest g;
+    for (unsigned queues = 1; queues <= QUEUES; queues++) {
+        for (unsigned order = 0; order <= BLK_MAX_RING_ORDER; order += 2) {
+            make_vbd("ram:1048576", "w");
+            assert_int_equal(get(B "/state"), XenbusStateInitWait);
+            assert_int_equal(get(B "/feature-persistent"), 1);
+            assert_int_equal(get(B "/feature-max-indirect-segments"), BLK_MAX_INDIRECT_SEGMENTS);
+            assert_int_equal(get(B "/max-ring-page-order"), BLK_MAX_RING_ORDER);
+            assert_int_equal(get(B "/multi-queue-max-queues"), QUEUES);
+            guest_publish(&g, queues, order);
+            put(F "/state", "3");
+            settle(false);
+            assert_int_equal(get(B "/state"), XenbusStateConnected);
+            assert_int_equal(get(B "/sectors"), 2048);
+            assert_int_equal(get(B "/sector-size"), 512);
+            assert_int_equal(get(B "/info"), 0);
+            put(F "/state", "4");
+            settle(false);
+            for (unsigned q = 0; q < queues; q++)
+                assert_int_equal(guest_write(&g, q, 8 * q), BLKIF_RSP_OKAY);
+            put(F "/state", "5");
+            settle_until(B "/state", XenbusStateClosed);
+            assert_int_equal(get(B "/stats/writes"), queues);
+            assert_int_equal(get(B "/stats/write_bytes"), queues * HYP_PAGE_SIZE);
+            guest_end(&g);
+            store_rm(&the_store, STORE_NO_TXN, B);
+            store_rm(&the_store, STORE_NO_TXN, F);
+            settle(false);
+            assert_int_equal(get(B "/state"), UINT64_MAX); /* and it stays removed */
+        }
+    }
+}
+
+static void readonly_disk_says_so(void **state)
+{
+    (void)state;
+    make_vbd("ram:1048576", "r");
+    assert_int_equal(get(B "/feature-discard"), 0);
+    assert_int_equal(get(B "/feature-write-zeroes"), 0);
+    struct guest g;
+    guest_publish(&g, 1, 0);
+    put(F "/state", "3");
+    settle(false);
+    assert_int_equal(get(B "/info"), VDISK_READONLY);
+    assert_int_equal(guest_write(&g, 0, 0), BLKIF_RSP_ERROR);
+    put(F "/state", "6");
+    settle_until(B "/state", XenbusStateClosed);
+    assert_int_equal(get(B "/stats/bad_readonly"), 1);
+    guest_end(&g);
+}
+
+static void frontend_comes_back(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_vbd("ram:1048576", "w");
+    for (unsigned life = 0; life < 20; life++) {
+        guest_publish(&g, 1, 1);
+        put(F "/state", "3");
+        settle(false);
+        assert_int_equal(get(B "/state"), XenbusStateConnected);
+        assert_int_equal(guest_write(&g, 0, 0), BLKIF_RSP_OKAY);
+        put(F "/state", life & 1 ? "1" : "6"); /* in order, or started anew without a word */
+        settle_until(B "/state", life & 1 ? XenbusStateInitWait : XenbusStateClosed);
+        guest_end(&g);
+        put(F "/state", "1");
+        settle_until(B "/state", XenbusStateInitWait);
+    }
+    assert_int_equal(get(B "/stats/writes"), 20);
+}
+
+/* Removed while connected, and made again at once under the same name. */
+static void removed_and_made_again(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_vbd("ram:1048576", "w");
+    guest_publish(&g, QUEUES, 1);
+    put(F "/state", "3");
+    settle(false);
+    store_rm(&the_store, STORE_NO_TXN, B);
+    store_rm(&the_store, STORE_NO_TXN, F);
+    make_vbd("ram:2097152", "w");
+    settle_until(B "/state", XenbusStateInitWait);
+    guest_end(&g);
+    guest_publish(&g, 1, 0);
+    put(F "/state", "3");
+    settle(false);
+    assert_int_equal(get(B "/sectors"), 4096);
+    assert_int_equal(guest_write(&g, 0, 4000), BLKIF_RSP_OKAY);
+    put(F "/state", "6");
+    settle_until(B "/state", XenbusStateClosed);
+    guest_end(&g);
+}
+
+/* Everything a frontend can write wrong: refused, in words, nothing kept. */
+static void hostile_nodes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value;
+    } lies[] = {
+        { "ring-page-order", "5" },         { "ring-page-order", "4294967295" }, { "ring-page-order", "-1" },
+        { "ring-page-order", "x" },         { "multi-queue-num-queues", "0" },   { "multi-queue-num-queues", "3" },
+        { "multi-queue-num-queues", "9999999999999999999999" },
+        { "multi-queue-num-queues", "2" }, /* but there are no queue directories */
+        { "ring-ref", "4294967295" },       { "ring-ref", "18446744073709551616" }, { "ring-ref", "1e3" },
+        { "ring-ref", "" },                 { "event-channel", "0" },            { "event-channel", "99999" },
+        { "event-channel", "-5" },          { "protocol", "x86_32-abi" },        { "protocol", "" },
+        { "ring-page-order", "1" }, /* but there is one reference */
+    };
+    for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        char key[STORE_PATH_MAX];
+        struct guest g;
+        make_vbd("ram:1048576", "w");
+        guest_publish(&g, 1, 0);
+        snprintf(key, sizeof(key), F "/%s", lies[i].key);
+        put(key, lies[i].value);
+        put(F "/state", "3");
+        settle(false);
+        assert_int_equal(get(B "/state"), XenbusStateClosed);
+        assert_true(find_node(B "/error") >= 0);
+        guest_end(&g);
+        store_rm(&the_store, STORE_NO_TXN, F);
+        store_rm(&the_store, STORE_NO_TXN, B);
+        settle(false);
+    }
+}
+
+/* A state that is none, at any time, changes nothing that matters. */
+static void nonsense_states(void **state)
+{
+    (void)state;
+    static const char *const nonsense[] = { "0", "9", "4294967299", "", "three", "-3" };
+    make_vbd("ram:1048576", "w");
+    for (unsigned i = 0; i < 6; i++) {
+        put(F "/state", nonsense[i]);
+        settle(false);
+        assert_int_equal(get(B "/state"), XenbusStateInitWait);
+    }
+    struct guest g;
+    guest_publish(&g, 1, 0);
+    put(F "/state", "3");
+    settle(false);
+    assert_int_equal(guest_write(&g, 0, 0), BLKIF_RSP_OKAY);
+    put(F "/state", "three");
+    settle_until(B "/state", XenbusStateClosed);
+    guest_end(&g);
+}
+
+static void liar_is_disconnected_and_counted(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_vbd("ram:1048576", "w");
+    guest_publish(&g, QUEUES, 0);
+    put(F "/state", "3");
+    settle(false);
+    assert_int_equal(guest_write(&g, 1, 0), BLKIF_RSP_OKAY);
+    ring_store(&g.ring[0].shared->req_prod, 0x80000000);
+    hyp_evtchn_notify(g.ch[0]);
+    settle_until(B "/state", XenbusStateClosed);
+    assert_int_equal(get(B "/stats/broken"), 1);
+    assert_true(find_node(B "/error") >= 0);
+    guest_end(&g);
+    /* Only a new start from the beginning is listened to. */
+    put(F "/state", "4");
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateClosed);
+    put(F "/state", "1");
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+}
+
+static void frontend_dies(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_vbd("ram:1048576", "w");
+    guest_publish(&g, 1, 0);
+    put(F "/state", "3");
+    settle(false);
+    hyp_close(front);
+    settle_until(B "/state", XenbusStateClosed);
+    front = fake_hyp_new(FRONT_DOMID);
+    fake_hyp_reset();
+}
+
+/* XSA-349: a frontend that writes a watched node without end.  The store
+ * client merges what it cannot keep; a merged event loses no change. */
+static void xsa_349_flood_of_watch_events(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_vbd("ram:1048576", "w");
+    guest_publish(&g, 1, 0);
+    put(F "/state", "3");
+    nevents = 0; /* as if that one were among those merged */
+    fire("", "");
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateConnected);
+    for (unsigned i = 0; i < 900; i++)
+        put(F "/state", "4");
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateConnected);
+    assert_int_equal(guest_write(&g, 0, 0), BLKIF_RSP_OKAY);
+    put(F "/state", "5");
+    settle_until(B "/state", XenbusStateClosed);
+    guest_end(&g);
+}
+
+static void bad_params_are_told(void **state)
+{
+    (void)state;
+    static const char *const bad[] = { "ram:", "ram:0", "ram:511", "ram:-512", "ram:512k", "disk:1", "",
+                                       "device:4294967296", "device:x" };
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        make_vbd(bad[i], "w");
+        assert_int_equal(get(B "/state"), XenbusStateClosed);
+        assert_true(find_node(B "/error") >= 0);
+        store_rm(&the_store, STORE_NO_TXN, B);
+        settle(false);
+    }
+    make_vbd("ram:512", "w");
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+}
+
+/* The order of a handshake is the frontend's; ours is not written too often. */
+static void statistics_only_when_changed(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_vbd("ram:1048576", "w");
+    assert_int_equal(blkback_timeout_ms(), -1);
+    guest_publish(&g, 1, 0);
+    put(F "/state", "3");
+    settle(false);
+    assert_int_equal(blkback_timeout_ms(), BLKBACK_TICK_MS);
+    guest_write(&g, 0, 0);
+    blkback_tick();
+    assert_int_equal(get(B "/stats/writes"), 1);
+    put(B "/stats/writes", "77"); /* would be overwritten by a needless write */
+    blkback_tick();
+    assert_int_equal(get(B "/stats/writes"), 77);
+    guest_write(&g, 0, 8);
+    blkback_tick();
+    assert_int_equal(get(B "/stats/writes"), 2);
+    put(F "/state", "5");
+    settle_until(B "/state", XenbusStateClosed);
+    guest_end(&g);
+}
+
+int main(void)
+{
+#define STAGED(test) cmocka_unit_test_setup_teardown(test, raise_curtain, drop_curtain)
+    const struct CMUnitTest tests[] = {
+        STAGED(features_then_connected_then_closed),
+        STAGED(readonly_disk_says_so),
+        STAGED(frontend_comes_back),
+        STAGED(removed_and_made_again),
+        STAGED(hostile_nodes),
+        STAGED(nonsense_states),
+        STAGED(liar_is_disconnected_and_counted),
+        STAGED(frontend_dies),
+        STAGED(xsa_349_flood_of_watch_events),
+        STAGED(bad_params_are_told),
+        STAGED(statistics_only_when_changed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
