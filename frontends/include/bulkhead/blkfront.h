@@ -13,11 +13,19 @@
  * buffer of a request at any time until that request is reaped: copy out
  * before you trust.
  *
+ * Threads.  One thread of the library's own serves all disks of a guest: it
+ * waits for news of the driver domain and makes the connection anew.  It calls
+ * nothing but `notify`.  A program that has not said what SIGPIPE shall do
+ * ignores it from the first blkfront_open() on: the doorbell of a driver domain
+ * that just died would raise it.
+ *
  * The other side is not trusted.  A response that cannot be true breaks the
  * connection: every request in flight is reaped with -EIO, exactly once.  When
  * a driver domain dies its requests in flight are reaped with -EIO; the disk
  * comes back by itself when the driver domain does, and until then new
- * requests get -EIO too.
+ * requests get -EIO too.  A queue that has results to reap must be reaped before
+ * the disk can come back.  -ENOTCONN instead of -EIO: the hypervisor itself is
+ * gone, and nothing comes back.
  *
  * Functions return 0 or a count, or a negative errno.
  */
@@ -30,6 +38,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct blkfront;
 
@@ -38,6 +47,14 @@ enum blkfront_grants {
     BLKFRONT_GRANTS_PERSISTENT, /* the driver domain keeps the pool mapped        */
     BLKFRONT_GRANTS_COPY,       /* it copies, and maps nothing but the rings      */
     BLKFRONT_GRANTS_MAP         /* it maps and unmaps for each request            */
+};
+
+/* What `notify` may say. */
+enum blkfront_news {
+    BLKFRONT_UP,   /* connected again                                            */
+    BLKFRONT_DOWN, /* the driver domain died, lied or left; requests fail        */
+    BLKFRONT_STOP, /* the toolstack asks this guest to finish and end            */
+    BLKFRONT_GONE  /* the hypervisor is gone; the disk will not come back        */
 };
 
 struct blkfront_options {
@@ -49,7 +66,19 @@ struct blkfront_options {
     unsigned pool_pages; /* data pages a queue; 0: as configured, else 1024       */
     enum blkfront_grants grants;
     int timeout_ms;      /* for the first connection; 0: 10,000                   */
+    /* Called by the library's thread, which it must not hold up; may not close
+     * the disk. NULL: not called. */
+    void (*notify)(void *arg, enum blkfront_news news);
+    void *arg;
 };
+
+/*
+ * Names of the guest's disks in order of their device numbers, each
+ * NUL-terminated, one after the other in names; returns their number.  Makes
+ * this process the guest, as blkfront_open() does, and leaves it so until it
+ * ends or closes its last disk.  -E2BIG: does not fit.
+ */
+int blkfront_list(const char *attach, char *names, size_t bytes, char *err, size_t err_bytes);
 
 /*
  * Connects to the disk.  On failure returns a negative errno and, when err is
@@ -57,21 +86,29 @@ struct blkfront_options {
  */
 int blkfront_open(struct blkfront **out, const struct blkfront_options *opt, char *err, size_t err_bytes);
 
-/* Ends the connection in order.  Requests in flight are waited for, bounded. */
+/*
+ * Ends the connection in order.  Requests in flight are waited for, at most
+ * BLKFRONT_CLOSE_MS, and their results dropped.  The pool is gone afterwards.
+ * No other thread may use the disk any more.
+ */
+#define BLKFRONT_CLOSE_MS 5000
 void blkfront_close(struct blkfront *disk);
 
 struct blkfront_info {
     uint64_t bytes;            /* size of the disk                                */
     uint32_t sector_bytes;     /* offsets and lengths are multiples of this       */
     uint32_t physical_bytes;
-    uint32_t max_io_bytes;     /* longest read or write                           */
+    uint32_t max_io_bytes;     /* longest read or write of a page-aligned buffer; one
+                                  that is not touches a page more and may be too long */
     uint32_t queue_depth;      /* requests a queue can have in flight             */
     uint32_t queues;
     uint32_t discard_granularity;
-    uint8_t readonly, can_flush, can_fua, can_discard, can_zeroes;
+    uint8_t readonly, can_flush, can_discard, can_zeroes;
+    uint8_t can_fua;           /* the backend's own, or a write and then a flush  */
     enum blkfront_grants grants; /* the outcome of the negotiation                */
 };
-/* Constant while the handle lives. */
+/* Constant while the handle lives: a driver domain that offers less when it comes
+ * back is refused. */
 const struct blkfront_info *blkfront_info(const struct blkfront *disk);
 
 /* A buffer of whole pages, contiguous, page-aligned, in the pool of a queue.
@@ -104,7 +141,7 @@ struct blkfront_io {
  * many were taken (fewer when the ring is full: reap, then go on).  A request
  * that can never be right (-EINVAL alignment, end of disk, foreign buffer;
  * -EMSGSIZE too long; -EROFS; -EOPNOTSUPP) is refused when it is the first,
- * and ends the batch before it otherwise.
+ * and ends the batch before it otherwise.  -EIO: no connection now.
  */
 int blkfront_submit(struct blkfront *disk, unsigned queue, const struct blkfront_io *ios, unsigned n);
 
@@ -121,7 +158,7 @@ int blkfront_reap(struct blkfront *disk, unsigned queue, struct blkfront_result 
  */
 int blkfront_fd(const struct blkfront *disk, unsigned queue);
 int blkfront_idle(struct blkfront *disk, unsigned queue);
-/* Both in one: sleeps until there may be results. 1 yes, 0 timeout. -1: no limit. */
+/* Both in one: sleeps until there may be results. 1 perhaps, 0 timeout. -1: no limit. */
 int blkfront_wait(struct blkfront *disk, unsigned queue, int timeout_ms);
 
 struct blkfront_stats {
@@ -130,6 +167,7 @@ struct blkfront_stats {
 };
 void blkfront_stats(const struct blkfront *disk, struct blkfront_stats *out);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

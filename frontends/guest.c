@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+#include "guest.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "disk.h"
+#include "handshake.h"
+
+#define POLLED_MAX (3 + GUEST_DISKS_MAX * BLK_MAX_QUEUES)
+
+static pthread_mutex_t guests_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct guest *guests;
+
+uint64_t guest_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+void guest_wake(struct guest *g)
+{
+    uint64_t one = 1;
+    /* Can fail only when the counter is full, and then it is readable too. */
+    ssize_t n = write(g->wake_fd, &one, sizeof(one));
+    (void)n;
+}
+
+/* -------------------------------------------------------------------- news */
+
+static void domain_died(struct guest *g, domid_t domid)
+{
+    for (struct blkfront *d = g->disks; d; d = d->next)
+        if (d->bus.peer[0] && d->bus.peer_domid == domid)
+            d->backend_dead = true;
+}
+
+static void take_events(struct guest *g)
+{
+    struct hyp_event ev;
+    struct store_event changed;
+    uint64_t sink;
+    int got;
+    ssize_t n = read(g->wake_fd, &sink, sizeof(sink));
+    (void)n;
+    while ((got = hyp_next_event(g->hyp, &ev)) > 0) {
+        if (ev.kind == HYP_EV_DEATH)
+            domain_died(g, ev.domid);
+        else if (ev.kind == HYP_EV_STOP)
+            g->stop_asked = true;
+    }
+    if (got < 0)
+        g->gone = true;
+    /* Which node changed does not matter: every disk looks at what it needs. */
+    while ((got = store_next_event(g->store, &changed)) > 0)
+        ;
+    if (got < 0)
+        g->gone = true;
+}
+
+static void step_disks(struct guest *g, uint64_t now)
+{
+    bool stepped = false;
+    for (struct blkfront **at = &g->disks; *at;) {
+        struct blkfront *d = *at;
+        if (g->gone)
+            handshake_lost(d, "the hypervisor is gone");
+        stepped |= handshake_step(d, now);
+        if (d->phase == DISK_CLOSED && d->abandoned) {
+            *at = d->next;
+            g->ndisks--;
+            free(d);
+        } else {
+            at = &d->next;
+        }
+    }
+    if (stepped || g->gone)
+        pthread_cond_broadcast(&g->changed);
+}
+
+/* Without the lock: what it calls may call us. A disk cannot go away meanwhile,
+ * since it leaves only after a step that this thread takes. */
+static void tell_news(struct guest *g)
+{
+    struct { void (*notify)(void *, enum blkfront_news); void *arg; uint8_t news; } told[GUEST_DISKS_MAX];
+    unsigned n = 0;
+    for (struct blkfront *d = g->disks; d; d = d->next) {
+        uint8_t news = d->news;
+        d->news = 0;
+        if (g->stop_asked && !d->stop_told) {
+            d->stop_told = true;
+            news |= 1u << BLKFRONT_STOP;
+        }
+        if (news && d->want.notify && !d->closing) {
+            told[n].notify = d->want.notify;
+            told[n].arg = d->want.arg;
+            told[n++].news = news;
+        }
+    }
+    if (n == 0)
+        return;
+    pthread_mutex_unlock(&g->lock);
+    static const enum blkfront_news order[] = { BLKFRONT_DOWN, BLKFRONT_UP, BLKFRONT_STOP, BLKFRONT_GONE };
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned k = 0; k < sizeof(order) / sizeof(order[0]); k++)
+            if (told[i].news & 1u << order[k])
+                told[i].notify(told[i].arg, order[k]);
+    pthread_mutex_lock(&g->lock);
+}
+
+/* ------------------------------------------------------------------ thread */
+
+struct polled {
+    struct pollfd fds[POLLED_MAX];
+    struct blkfront *disk[POLLED_MAX];
+    unsigned n;
+};
+
+static void poll_for(struct polled *p, int fd, short events, struct blkfront *d)
+{
+    p->fds[p->n] = (struct pollfd){ .fd = fd, .events = events };
+    p->disk[p->n++] = d;
+}
+
+static void gather(struct guest *g, struct polled *p)
+{
+    p->n = 0;
+    poll_for(p, g->wake_fd, POLLIN, NULL);
+    if (g->gone)
+        return;
+    poll_for(p, hyp_fd(g->hyp), POLLIN, NULL);
+    poll_for(p, store_fd(g->store), POLLIN, NULL);
+    /* Rings are for the queue's owner; only a hang-up is for us. */
+    for (struct blkfront *d = g->disks; d; d = d->next)
+        for (unsigned i = 0; (d->phase == DISK_LIVE || d->phase == DISK_OFFERED) && i < d->nqueues; i++)
+            poll_for(p, hyp_evtchn_fd(d->queues[i].channel), 0, d);
+}
+
+static int until_due(struct guest *g, uint64_t now)
+{
+    uint64_t due = UINT64_MAX;
+    for (struct blkfront *d = g->disks; d; d = d->next) {
+        uint64_t at = handshake_due(d, now);
+        if (at < due)
+            due = at;
+    }
+    return due == UINT64_MAX ? -1 : due <= now ? 0 : (int)(due - now);
+}
+
+/* Sleeps without the lock. Disks are only added meanwhile, and channels are
+ * closed by this thread alone, so what was gathered stays what it was. */
+static void sleep_on(struct guest *g, struct polled *p, int timeout)
+{
+    pthread_mutex_unlock(&g->lock);
+    int n = poll(p->fds, p->n, timeout);
+    pthread_mutex_lock(&g->lock);
+    for (unsigned i = 3; n > 0 && i < p->n; i++)
+        if (p->fds[i].revents & (POLLHUP | POLLERR))
+            p->disk[i]->hung_up = true;
+    if (n > 0 && p->n >= 3 && (p->fds[1].revents | p->fds[2].revents) & (POLLHUP | POLLERR))
+        g->gone = true;
+}
+
+static void *control(void *arg)
+{
+    struct guest *g = arg;
+    struct polled p;
+    pthread_mutex_lock(&g->lock);
+    while (!g->ending) {
+        take_events(g);
+        uint64_t now = guest_now();
+        step_disks(g, now);
+        tell_news(g);
+        if (g->ending)
+            break;
+        gather(g, &p);
+        sleep_on(g, &p, until_due(g, now));
+    }
+    pthread_mutex_unlock(&g->lock);
+    return NULL;
+}
+
+/* A thread that takes no signal meant for the program. */
+static int start_thread(struct guest *g)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int err = pthread_create(&g->thread, NULL, control, g);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -err;
+}
+
+/* ---------------------------------------------------------------- lifetime */
+
+static void let_go(struct guest *g)
+{
+    while (g->disks) {
+        struct blkfront *d = g->disks;
+        g->disks = d->next;
+        handshake_abandon(d);
+        free(d);
+    }
+    if (g->store)
+        store_close(g->store);
+    hyp_close(g->hyp);
+    if (g->wake_fd >= 0)
+        close(g->wake_fd);
+    pthread_cond_destroy(&g->changed);
+    pthread_mutex_destroy(&g->lock);
+    free(g->attach);
+    free(g);
+}
+
+/* guests_lock is held. */
+static int add_guest(struct guest **out, const char *attach, struct hyp *hyp, struct store *store)
+{
+    struct guest *g = calloc(1, sizeof(*g));
+    if (!g) {
+        store_close(store);
+        hyp_close(hyp);
+        return -ENOMEM;
+    }
+    g->hyp = hyp;
+    g->store = store;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&g->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&g->lock, NULL);
+    g->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    int err = g->wake_fd < 0 ? -errno : 0;
+    if (!err && attach && !(g->attach = strdup(attach)))
+        err = -ENOMEM;
+    /* A frontend grants and rings; the rest of its rights it will not miss. */
+    if (!err)
+        err = hyp_restrict(hyp, HYP_MAY_GRANT | HYP_MAY_EVTCHN);
+    if (!err)
+        err = hyp_guard_memory_faults(hyp);
+    if (!err)
+        err = start_thread(g);
+    if (err) {
+        let_go(g);
+        return err;
+    }
+    g->next = guests;
+    guests = g;
+    *out = g;
+    return 0;
+}
+
+int guest_new(struct guest **out, const char *attach, struct hyp *hyp, struct store *store)
+{
+    pthread_mutex_lock(&guests_lock);
+    int err = add_guest(out, attach, hyp, store);
+    pthread_mutex_unlock(&guests_lock);
+    return err;
+}
+
+static int open_guest(struct guest **out, const char *attach)
+{
+    struct hyp *hyp;
+    struct store *store;
+    int err = hyp_open(&hyp, attach);
+    if (err)
+        return err;
+    err = store_open(&store, hyp);
+    if (err) {
+        hyp_close(hyp);
+        return err;
+    }
+    return add_guest(out, attach, hyp, store);
+}
+
+int guest_get(struct guest **out, const char *attach, bool keep)
+{
+    pthread_mutex_lock(&guests_lock);
+    struct guest *g = guests;
+    while (g && (attach ? !g->attach || strcmp(g->attach, attach) != 0 : g->attach != NULL))
+        g = g->next;
+    int err = g ? 0 : open_guest(&g, attach);
+    if (!err && keep)
+        g->refs++;
+    pthread_mutex_unlock(&guests_lock);
+    if (!err)
+        *out = g;
+    return err;
+}
+
+void guest_put(struct guest *g)
+{
+    pthread_mutex_lock(&guests_lock);
+    bool last = --g->refs == 0;
+    for (struct guest **at = &guests; last && *at; at = &(*at)->next)
+        if (*at == g) {
+            *at = g->next;
+            break;
+        }
+    pthread_mutex_unlock(&guests_lock);
+    if (!last)
+        return;
+    pthread_mutex_lock(&g->lock);
+    g->ending = true;
+    pthread_mutex_unlock(&g->lock);
+    guest_wake(g);
+    pthread_join(g->thread, NULL);
+    let_go(g);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * handshake.h - a disk's way from phase to phase (disk.h).
+ *
+ * Level-triggered: a step looks at the store, the queues and the clock as they
+ * are now, never at which event came, so events may be lost or merged.  What a
+ * backend writes to the store is hostile: numbers are bounded, absurd ones
+ * refused with a reason.  Called with the guest's lock held.
+ */
+#ifndef BULKHEAD_HANDSHAKE_H
+#define BULKHEAD_HANDSHAKE_H
+
+#include "disk.h"
+
+/* Pages that a queue must have for data: one request without indirection. */
+#define HANDSHAKE_POOL_MIN BLKIF_MAX_SEGMENTS_PER_REQUEST
+
+/* Takes all steps that can be taken now; true: at least one was. */
+bool handshake_step(struct blkfront *d, uint64_t now);
+/* When the next step is due by the clock, after steps at `now`; UINT64_MAX: never. */
+uint64_t handshake_due(const struct blkfront *d, uint64_t now);
+/* The hypervisor is gone. */
+void handshake_lost(struct blkfront *d, const char *why);
+/* Frees queues; the pool is left to hyp_close(). */
+void handshake_abandon(struct blkfront *d);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pool.h - who uses which page of a queue's part of the pool.
+ *
+ * Hands out runs of whole pages.  All that it knows is in private memory: the
+ * pages themselves, which the driver domain can write, hold none of it.  Next
+ * fit over a bit map: one page costs a few instructions, a long run a scan.
+ * One thread at a time; no lock, no allocation after blkpool_init().
+ */
+#ifndef BULKHEAD_POOL_H
+#define BULKHEAD_POOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct blkpool {
+    uint8_t *base;    /* first page                                       */
+    uint32_t pages;
+    uint32_t hint;    /* where the last run ended                         */
+    uint32_t used;    /* pages handed out                                 */
+    uint64_t *map;    /* bit set: page is in use                          */
+    uint32_t *length; /* pages of the run that starts here; 0 none does   */
+};
+
+/* Takes over `pages` pages at base (page-aligned). -EINVAL: none; -ENOMEM. */
+int blkpool_init(struct blkpool *pool, void *base, uint32_t pages);
+void blkpool_destroy(struct blkpool *pool);
+
+/* A run of whole pages that holds `bytes` bytes. NULL: 0 bytes, or no run that
+ * long is free. */
+void *blkpool_alloc(struct blkpool *pool, size_t bytes);
+
+/* Gives a run back. An address that blkpool_alloc() did not return, or that was
+ * given back already, changes nothing. */
+void blkpool_free(struct blkpool *pool, const void *run);
+
+#endif

@@ -1,0 +1,970 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * blkfront_open() to blkfront_close(): handshake, hostile features, death and
+ * rebirth of the driver domain.  The hypervisor is the fake one, the store a
+ * table in this file, the backend the test itself.
+ */
+#include "test_blkfront.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "../../frontends/guest.h"
+#include "../../hyp-shim/store.h"
+#include "../../hyp-shim/xenbus.h"
+
+/* ------------------------------------------------------------ a small store */
+
+#define NODES   256
+#define WATCHES 32
+
+struct store {
+    int fd;
+    char watch[WATCHES][STORE_PATH_MAX];
+    unsigned fired;
+};
+
+static pthread_mutex_t store_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct { char path[STORE_PATH_MAX], value[STORE_VALUE_MAX]; } nodes[NODES];
+static struct store *client;
+
+static int node_at(const char *path)
+{
+    for (int i = 0; i < NODES; i++)
+        if (strcmp(nodes[i].path, path) == 0)
+            return i;
+    return -1;
+}
+
+static void fire(const char *path)
+{
+    uint64_t one = 1;
+    for (int i = 0; client && i < WATCHES; i++) {
+        size_t n = strlen(client->watch[i]);
+        if (n && strncmp(path, client->watch[i], n) == 0 && (path[n] == '\0' || path[n] == '/')) {
+            client->fired++;
+            assert_int_equal(write(client->fd, &one, sizeof(one)), sizeof(one));
+        }
+    }
+}
+
+static void set(const char *path, const char *value)
+{
+    pthread_mutex_lock(&store_lock);
+    int i = node_at(path);
+    if (i < 0 && (i = node_at("")) < 0)
+        abort();
+    snprintf(nodes[i].path, sizeof(nodes[i].path), "%s", path);
+    snprintf(nodes[i].value, sizeof(nodes[i].value), "%s", value);
+    fire(path);
+    pthread_mutex_unlock(&store_lock);
+}
+
+static int get(const char *path, char *buf, size_t cap)
+{
+    pthread_mutex_lock(&store_lock);
+    int i = node_at(path);
+    if (i >= 0)
+        snprintf(buf, cap, "%s", nodes[i].value);
+    pthread_mutex_unlock(&store_lock);
+    return i < 0 ? -ENOENT : (int)strlen(buf);
+}
+
+static void unset_below(const char *dir)
+{
+    size_t n = strlen(dir);
+    pthread_mutex_lock(&store_lock);
+    for (int i = 0; i < NODES; i++)
+        if (strncmp(nodes[i].path, dir, n) == 0 && (nodes[i].path[n] == '/' || nodes[i].path[n] == '\0')) {
+            fire(nodes[i].path);
+            nodes[i].path[0] = '\0';
+        }
+    pthread_mutex_unlock(&store_lock);
+}
+
+int store_open(struct store **out, struct hyp *hyp)
+{
+    (void)hyp;
+    *out = client = calloc(1, sizeof(**out));
+    client->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return 0;
+}
+
+void store_close(struct store *st)
+{
+    client = NULL;
+    close(st->fd);
+    free(st);
+}
+
+int store_fd(const struct store *st)
+{
+    return st->fd;
+}
+
+int store_read(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
+{
+    (void)st, (void)t;
+    return get(path, buf, cap);
+}
+
+int store_write(struct store *st, store_txn t, const char *path, const char *value)
+{
+    (void)st, (void)t;
+    set(path, value);
+    return 0;
+}
+
+int store_mkdir(struct store *st, store_txn t, const char *path)
+{
+    return store_write(st, t, path, "");
+}
+
+int store_rm(struct store *st, store_txn t, const char *path)
+{
+    (void)st, (void)t;
+    unset_below(path);
+    return 0;
+}
+
+int store_directory(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
+{
+    (void)st, (void)t, (void)cap;
+    size_t n = strlen(path), used = 0;
+    int names = 0;
+    pthread_mutex_lock(&store_lock);
+    for (int i = 0; i < NODES; i++) {
+        char name[64];
+        if (strncmp(nodes[i].path, path, n) || nodes[i].path[n] != '/'
+            || sscanf(nodes[i].path + n + 1, "%63[^/]", name) != 1)
+            continue;
+        size_t at = 0;
+        while (at < used && strcmp(buf + at, name))
+            at += strlen(buf + at) + 1;
+        if (at == used) {
+            strcpy(buf + used, name);
+            used += strlen(name) + 1;
+            names++;
+        }
+    }
+    pthread_mutex_unlock(&store_lock);
+    return names ? names : -ENOENT;
+}
+
+int store_read_number(struct store *st, store_txn t, const char *dir, const char *key, uint64_t max,
+                      uint64_t *out)
+{
+    char path[2 * STORE_PATH_MAX], text[STORE_VALUE_MAX], *end;
+    snprintf(path, sizeof(path), "%s/%s", dir, key);
+    int n = store_read(st, t, path, text, sizeof(text));
+    if (n < 0)
+        return n;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return errno || n == 0 || *end || text[0] == '-' || *out > max ? -EINVAL : 0;
+}
+
+int store_printf(struct store *st, store_txn t, const char *dir, const char *key, const char *fmt, ...)
+{
+    char path[2 * STORE_PATH_MAX], text[STORE_VALUE_MAX];
+    va_list ap;
+    snprintf(path, sizeof(path), "%s/%s", dir, key);
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    return store_write(st, t, path, text);
+}
+
+static int watch_change(struct store *st, const char *from, const char *to)
+{
+    int err = -ENOSPC;
+    pthread_mutex_lock(&store_lock);
+    for (int i = 0; err && i < WATCHES; i++)
+        if (strcmp(st->watch[i], from) == 0) {
+            snprintf(st->watch[i], STORE_PATH_MAX, "%s", to);
+            err = 0;
+        }
+    if (!err && *to)
+        fire(to);
+    pthread_mutex_unlock(&store_lock);
+    return err;
+}
+
+int store_watch(struct store *st, const char *path, const char *token)
+{
+    (void)token;
+    return watch_change(st, "", path);
+}
+
+int store_unwatch(struct store *st, const char *path, const char *token)
+{
+    (void)token;
+    return watch_change(st, path, "");
+}
+
+int store_next_event(struct store *st, struct store_event *ev)
+{
+    uint64_t n;
+    memset(ev, 0, sizeof(*ev));
+    pthread_mutex_lock(&store_lock);
+    int some = st->fired > 0;
+    st->fired -= some ? 1 : 0;
+    if (!st->fired && read(st->fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+        abort();
+    pthread_mutex_unlock(&store_lock);
+    return some;
+}
+
+int store_txn_begin(struct store *st, store_txn *t)
+{
+    (void)st;
+    *t = 1;
+    return 0;
+}
+
+/* Every second commit must be done again. */
+int store_txn_commit(struct store *st, store_txn t)
+{
+    static unsigned commits;
+    (void)st, (void)t;
+    return commits++ % 2 ? 0 : -EAGAIN;
+}
+
+void store_txn_abort(struct store *st, store_txn t)
+{
+    (void)st, (void)t;
+}
+
+/* ----------------------------------------------------- toolstack and backend */
+
+#define GUEST   "/tests/attach.sock"
+#define FE      5
+#define F       "/local/domain/5/device/vbd/51712"
+#define BYTES   (8u << 20)
+#define QUEUES  3
+
+struct backend {
+    domid_t domid;
+    char dir[STORE_PATH_MAX];
+    struct hyp *hyp;
+    struct hyp_map *map;
+    unsigned queues;
+    struct ring_back ring[QUEUES];
+    void *ring_va[QUEUES];
+    unsigned ring_pages;
+    struct hyp_evtchn *door[QUEUES];
+};
+
+static struct backend be;
+static uint8_t disk[BYTES];
+static char why[256];
+static unsigned news[4];
+
+static void told(void *arg, enum blkfront_news what)
+{
+    assert_ptr_equal(arg, news);
+    __atomic_add_fetch(&news[what], 1, __ATOMIC_RELEASE);
+}
+
+static void be_set(const char *key, const char *value)
+{
+    char path[2 * STORE_PATH_MAX];
+    snprintf(path, sizeof(path), "%s/%s", be.dir, key);
+    set(path, value);
+}
+
+static unsigned f_number(const char *key)
+{
+    char path[2 * STORE_PATH_MAX], text[STORE_VALUE_MAX];
+    snprintf(path, sizeof(path), F "/%s", key);
+    return get(path, text, sizeof(text)) < 0 ? UINT32_MAX : (unsigned)strtoul(text, NULL, 10);
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+}
+
+static void await_state(enum xenbus_state state)
+{
+    for (int i = 0; f_number("state") != state; i++) {
+        if (i > 20000)
+            fail_msg("frontend stays in state %u, not %u", f_number("state"), state);
+        nap();
+    }
+}
+
+/* A new driver domain, in InitWait. */
+static void be_make(domid_t domid)
+{
+    static const char *const features[][2] = {
+        { "feature-persistent", "1" }, { "feature-grant-copy", "1" }, { "feature-flush-cache", "1" },
+        { "feature-discard", "1" }, { "discard-granularity", "4096" }, { "feature-write-zeroes", "1" },
+        { "feature-write-fua", "1" }, { "feature-max-indirect-segments", "256" },
+        { "max-ring-page-order", "4" }, { "multi-queue-max-queues", "8" }, { "sectors", "16384" },
+        { "sector-size", "512" }, { "physical-sector-size", "4096" }, { "info", "0" },
+    };
+    memset(&be, 0, sizeof(be));
+    be.domid = domid;
+    be.hyp = fake_hyp_new(domid);
+    snprintf(be.dir, sizeof(be.dir), "/local/domain/%u/backend/vbd/%d/51712", domid, FE);
+    for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
+        be_set(features[i][0], features[i][1]);
+    be_set("state", "2");
+}
+
+/* The toolstack tells the guest of it. */
+static void be_tell(void)
+{
+    char text[16];
+    set(F "/backend", be.dir);
+    snprintf(text, sizeof(text), "%u", be.domid);
+    set(F "/backend-id", text);
+}
+
+static void be_born(domid_t domid)
+{
+    be_make(domid);
+    be_tell();
+}
+
+static void be_dead(void)
+{
+    if (be.map)
+        hyp_map_close(be.map);
+    for (unsigned i = 0; i < be.queues; i++)
+        hyp_evtchn_close(be.door[i]);
+    hyp_close(be.hyp);
+    unset_below(be.dir);
+    memset(&be, 0, sizeof(be));
+}
+
+static unsigned key_number(unsigned queue, const char *key)
+{
+    char name[64];
+    snprintf(name, sizeof(name), be.queues > 1 ? "queue-%u/%s" : "%.0u%s", queue, key);
+    return f_number(name);
+}
+
+/* Takes what the frontend offers; -> Connected. */
+static void be_connect(void)
+{
+    await_state(XenbusStateInitialised);
+    be.queues = f_number("multi-queue-num-queues") == UINT32_MAX ? 1 : f_number("multi-queue-num-queues");
+    assert_in_range(be.queues, 1, QUEUES);
+    unsigned order = f_number("ring-page-order");
+    be.ring_pages = order == UINT32_MAX ? 1 : 1u << order;
+    assert_int_equal(hyp_map_open(be.hyp, FE, &be.map), 0);
+    for (unsigned q = 0; q < be.queues; q++) {
+        grant_ref_t refs[BLK_MAX_RING_PAGES];
+        for (unsigned p = 0; p < be.ring_pages; p++) {
+            char key[16];
+            snprintf(key, sizeof(key), be.ring_pages > 1 ? "ring-ref%u" : "ring-ref", p);
+            refs[p] = key_number(q, key);
+        }
+        assert_int_equal(hyp_map_grants(be.map, refs, be.ring_pages, 0, &be.ring_va[q]), 0);
+        assert_true(ring_back_attach(&be.ring[q], be.ring_va[q], be.ring_pages * HYP_PAGE_SIZE,
+                                     sizeof(struct blkif_request)));
+        assert_int_equal(hyp_evtchn_bind(be.hyp, FE, key_number(q, "event-channel"), &be.door[q]), 0);
+    }
+    be_set("state", "4");
+    await_state(XenbusStateConnected);
+}
+
+static void be_unmap(void)
+{
+    hyp_map_close(be.map);
+    for (unsigned i = 0; i < be.queues; i++)
+        hyp_evtchn_close(be.door[i]);
+    be.map = NULL;
+    be.queues = 0;
+}
+
+/* Follows the frontend's Closing; -> InitWait. */
+static void be_let_go(void)
+{
+    await_state(XenbusStateClosing);
+    be_unmap();
+    be_set("state", "5");
+    await_state(XenbusStateClosed);
+    be_set("state", "2");
+}
+
+static void move_data(const struct blkif_request *req)
+{
+    struct blkif_request_segment direct[BLKIF_MAX_SEGMENTS_PER_REQUEST];
+    const struct blkif_request_segment *seg = direct;
+    struct blkif_request_indirect ind;
+    unsigned n = req->nr_segments;
+    uint8_t op = req->operation;
+    memcpy(direct, req->seg, sizeof(direct));
+    memcpy(&ind, req, sizeof(ind));
+    if (op == BLKIF_OP_INDIRECT) {
+        n = ind.nr_segments;
+        op = ind.indirect_op;
+        seg = hyp_map_persistent(be.map, ind.indirect_grefs[0]);
+    }
+    uint8_t *at = disk + req->sector_number * 512;
+    for (unsigned i = 0; i < n; i++) {
+        uint8_t *page = hyp_map_persistent(be.map, seg[i].gref);
+        assert_non_null(page);
+        size_t bytes = (size_t)(seg[i].last_sect - seg[i].first_sect + 1) * 512;
+        if (op == BLKIF_OP_READ)
+            memcpy(page + seg[i].first_sect * 512, at, bytes);
+        else
+            memcpy(at, page + seg[i].first_sect * 512, bytes);
+        at += bytes;
+    }
+}
+
+static void be_respond(unsigned q, uint64_t id, uint8_t operation)
+{
+    struct blkif_response rsp;
+    memset(&rsp, 0, sizeof(rsp));
+    rsp.id = id;
+    rsp.operation = operation;
+    ring_back_put_response(&be.ring[q], &rsp, sizeof(rsp));
+    if (ring_back_push(&be.ring[q]))
+        hyp_evtchn_notify(be.door[q]);
+}
+
+static void be_serve(unsigned q)
+{
+    while (ring_back_waiting(&be.ring[q]) > 0) {
+        struct blkif_request req;
+        ring_back_copy_request(&be.ring[q], &req);
+        if (req.operation == BLKIF_OP_READ || req.operation == BLKIF_OP_WRITE
+            || req.operation == BLK_OP_WRITE_FUA || req.operation == BLKIF_OP_INDIRECT)
+            move_data(&req);
+        be_respond(q, req.id, req.operation);
+    }
+}
+
+/* --------------------------------------------------------------- the frontend */
+
+static struct hyp *front_hyp;
+
+/* Opens on a thread of its own, since the test plays the backend meanwhile. */
+struct opening {
+    pthread_t thread;
+    struct blkfront_options opt;
+    struct blkfront *disk;
+    int err;
+};
+
+static void *open_thread(void *arg)
+{
+    struct opening *o = arg;
+    o->err = blkfront_open(&o->disk, &o->opt, why, sizeof(why));
+    return NULL;
+}
+
+static void open_start(struct opening *o, struct blkfront_options opt)
+{
+    struct guest *g;
+    memset(o, 0, sizeof(*o));
+    opt.attach = GUEST;
+    o->opt = opt;
+    if (guest_get(&g, GUEST, false)) { /* hyp_open() fails: the guest is new */
+        struct store *st;
+        front_hyp = fake_hyp_new(FE);
+        assert_int_equal(store_open(&st, front_hyp), 0);
+        assert_int_equal(guest_new(&g, GUEST, front_hyp, st), 0);
+    }
+    assert_int_equal(pthread_create(&o->thread, NULL, open_thread, o), 0);
+}
+
+static int open_end(struct opening *o)
+{
+    pthread_join(o->thread, NULL);
+    return o->err;
+}
+
+static struct blkfront *connected(struct blkfront_options opt)
+{
+    struct opening o;
+    be_born(3);
+    open_start(&o, opt);
+    be_connect();
+    if (open_end(&o))
+        fail_msg("%s", why);
+    return o.disk;
+}
+
+static void *close_thread(void *disk_)
+{
+    blkfront_close(disk_);
+    return NULL;
+}
+
+static void close_both(struct blkfront *d)
+{
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, close_thread, d), 0);
+    be_let_go();
+    pthread_join(thread, NULL);
+    be_dead();
+}
+
+static int one(struct blkfront *d, unsigned queue, struct blkfront_io io)
+{
+    struct blkfront_result done;
+    int n = blkfront_submit(d, queue, &io, 1);
+    if (n != 1)
+        return n;
+    be_serve(queue);
+    while ((n = blkfront_reap(d, queue, &done, 1)) == 0)
+        blkfront_wait(d, queue, 100);
+    assert_int_equal(done.cookie, io.cookie);
+    return done.error;
+}
+
+static int up(void **state)
+{
+    (void)state;
+    memset(nodes, 0, sizeof(nodes));
+    memset(news, 0, sizeof(news));
+    memset(disk, 0, sizeof(disk));
+    why[0] = '\0';
+    set(F "/state", "1");
+    set(F "/dev", "vda");
+    set(F "/virtual-device", "51712");
+    return 0;
+}
+
+static int down(void **state)
+{
+    (void)state;
+    assert_int_equal(fake_hyp_reset(), 0);
+    return 0;
+}
+
+/* -------------------------------------------------------------------- tests */
+
+static void round_trip(struct blkfront *d, unsigned queue, uint32_t bytes, uint64_t offset)
+{
+    uint8_t *buf = blkfront_alloc(d, queue, bytes), *copy = malloc(bytes);
+    assert_non_null(buf);
+    for (uint32_t i = 0; i < bytes; i++)
+        buf[i] = copy[i] = (uint8_t)(i * 7 + i / 512 + offset);
+    struct blkfront_io io = { .op = BLKFRONT_WRITE, .buf = buf, .bytes = bytes, .offset = offset };
+    assert_int_equal(one(d, queue, io), 0);
+    assert_memory_equal(disk + offset, copy, bytes);
+    memset(buf, 0, bytes);
+    io.op = BLKFRONT_READ;
+    assert_int_equal(one(d, queue, io), 0);
+    assert_memory_equal(buf, copy, bytes);
+    blkfront_free(d, queue, buf);
+    free(copy);
+}
+
+static void test_open_work_close(void **state)
+{
+    (void)state;
+    struct blkfront *d = connected((struct blkfront_options){ .ring_pages = 1 });
+    const struct blkfront_info *info = blkfront_info(d);
+    assert_int_equal(info->bytes, BYTES);
+    assert_int_equal(info->sector_bytes, 512);
+    assert_int_equal(info->physical_bytes, 4096);
+    assert_int_equal(info->max_io_bytes, 1 << 20);
+    assert_int_equal(info->queue_depth, 32);
+    assert_int_equal(info->queues, 1);
+    assert_int_equal(info->discard_granularity, 4096);
+    assert_int_equal(info->grants, BLKFRONT_GRANTS_PERSISTENT);
+    assert_true(info->can_flush && info->can_fua && info->can_discard && info->can_zeroes && !info->readonly);
+    assert_int_equal(f_number("ring-page-order"), UINT32_MAX);
+    assert_int_equal(f_number("feature-persistent"), 1);
+    assert_int_equal(f_number("feature-grant-copy"), 0);
+    round_trip(d, 0, 512, 0);
+    round_trip(d, 0, 11 * 4096, 4096);
+    round_trip(d, 0, 1 << 20, BYTES - (1 << 20));
+    struct blkfront_stats stats;
+    blkfront_stats(d, &stats);
+    assert_int_equal(stats.requests, 6);
+    assert_int_equal(stats.errors + stats.broken + stats.reconnects, 0);
+    assert_int_equal(blkfront_submit(d, 1, NULL, 0), -EINVAL); /* no such queue */
+    assert_null(blkfront_alloc(d, 1, 4096));
+    close_both(d);
+}
+
+static void test_queues_and_ring_pages(void **state)
+{
+    (void)state;
+    set(F "/bulkhead-queues", "3");
+    set(F "/bulkhead-pool-pages", "100");
+    set(F "/bulkhead-grants", "copy");
+    struct blkfront *d = connected((struct blkfront_options){ 0 });
+    const struct blkfront_info *info = blkfront_info(d);
+    assert_int_equal(info->queues, 3);
+    assert_int_equal(info->queue_depth, 128);
+    assert_int_equal(info->max_io_bytes, 100 * 4096);
+    assert_int_equal(info->grants, BLKFRONT_GRANTS_COPY);
+    assert_int_equal(f_number("ring-page-order"), 2);
+    assert_int_equal(f_number("feature-persistent"), 0);
+    assert_int_equal(f_number("feature-grant-copy"), 1);
+    for (unsigned q = 0; q < 3; q++) {
+        round_trip(d, q, 100 * 4096, q * (1u << 20));
+        assert_true(blkfront_fd(d, q) >= 0);
+    }
+    /* A buffer of another queue is a foreign buffer. */
+    struct blkfront_io io = { .op = BLKFRONT_READ, .bytes = 512, .buf = blkfront_alloc(d, 1, 512) };
+    assert_int_equal(blkfront_submit(d, 0, &io, 1), -EINVAL);
+    close_both(d);
+}
+
+static void test_readonly_disk(void **state)
+{
+    (void)state;
+    struct opening o;
+    be_make(3);
+    be_set("info", "4");
+    be_set("sector-size", "4096");
+    be_tell();
+    open_start(&o, (struct blkfront_options){ .device = "vda" });
+    be_connect();
+    assert_int_equal(open_end(&o), 0);
+    assert_true(blkfront_info(o.disk)->readonly);
+    assert_false(blkfront_info(o.disk)->can_discard);
+    assert_int_equal(blkfront_info(o.disk)->sector_bytes, 4096);
+    struct blkfront_io io = { .op = BLKFRONT_WRITE, .bytes = 4096, .buf = blkfront_alloc(o.disk, 0, 4096) };
+    assert_int_equal(blkfront_submit(o.disk, 0, &io, 1), -EROFS);
+    close_both(o.disk);
+}
+
+static void refused(struct blkfront_options opt, int err, const char *sentence)
+{
+    struct opening o;
+    opt.timeout_ms = opt.timeout_ms ? opt.timeout_ms : 20000;
+    open_start(&o, opt);
+    assert_int_equal(open_end(&o), err);
+    if (!strstr(why, sentence))
+        fail_msg("\"%s\" does not say \"%s\"", why, sentence);
+}
+
+static void test_error_sentences(void **state)
+{
+    (void)state;
+    char text[256];
+    assert_int_equal(blkfront_open(&(struct blkfront *){ 0 }, &(struct blkfront_options){
+                     .attach = "/nonexistent/attach.sock" }, text, sizeof(text)), -ENOENT);
+    assert_non_null(strstr(text, "no guest listens at /nonexistent/attach.sock"));
+    refused((struct blkfront_options){ .ring_pages = 3 }, -EINVAL, "3 ring pages");
+    refused((struct blkfront_options){ .pool_pages = 10 }, -EINVAL, "pool of 10 pages a queue is too small");
+    refused((struct blkfront_options){ .timeout_ms = -1 }, -EINVAL, "time limit");
+    refused((struct blkfront_options){ .device = "vdx" }, -ENODEV, "no disk named vdx; it has vda");
+    refused((struct blkfront_options){ .timeout_ms = 50 }, -ETIMEDOUT,
+            "disk vda: its driver domain is not running");
+    set("/local/domain/5/device/vbd/51728/dev", "vdb");
+    refused((struct blkfront_options){ 0 }, -EINVAL, "name one of vda, vdb");
+    set(F "/bulkhead-pool-pages", "5");
+    be_born(3);
+    refused((struct blkfront_options){ .device = "vda" }, -EINVAL, "a pool of 5 pages a queue is too small: "
+            "at least 11");
+    set(F "/bulkhead-pool-pages", "65536");
+    set(F "/bulkhead-queues", "8");
+    refused((struct blkfront_options){ .device = "vda" }, -EDQUOT, "more than the guest may grant");
+    be_set("feature-persistent", "0");
+    refused((struct blkfront_options){ .device = "vda", .pool_pages = 64,
+                                       .grants = BLKFRONT_GRANTS_PERSISTENT },
+            -EOPNOTSUPP, "does not offer persistent grants");
+    unset_below("/local/domain/5/device");
+    refused((struct blkfront_options){ 0 }, -ENODEV, "the guest has no disk");
+    be_dead();
+}
+
+static void test_list(void **state)
+{
+    (void)state;
+    set("/local/domain/5/device/vbd/51744/dev", "vdc");
+    set("/local/domain/5/device/vbd/51728/dev", "vdb");
+    struct blkfront *d = connected((struct blkfront_options){ .device = "vda" });
+    char names[32], text[128];
+    assert_int_equal(blkfront_list(GUEST, names, sizeof(names), text, sizeof(text)), 3);
+    assert_memory_equal(names, "vda\0vdb\0vdc", 12);
+    assert_int_equal(blkfront_list(GUEST, names, 11, text, sizeof(text)), -E2BIG);
+    struct blkfront *again;
+    assert_int_equal(blkfront_open(&again, &(struct blkfront_options){ .attach = GUEST, .device = "vda" },
+                                   text, sizeof(text)), -EBUSY);
+    assert_non_null(strstr(text, "open already"));
+    close_both(d);
+}
+
+/* Numbers that a backend may not mean well with. */
+static void test_hostile_features(void **state)
+{
+    (void)state;
+    static const char *const mad[] = { "0", "-1", "4294967295", "18446744073709551616", "none", "" };
+    for (size_t i = 0; i < sizeof(mad) / sizeof(mad[0]); i++) {
+        static const char *const keys[] = { "multi-queue-max-queues", "max-ring-page-order",
+            "feature-max-indirect-segments", "feature-persistent", "physical-sector-size",
+            "discard-granularity", "info" };
+        struct opening o;
+        be_born(3);
+        for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
+            be_set(keys[k], mad[i]);
+        open_start(&o, (struct blkfront_options){ .queues = 3, .pool_pages = 300 });
+        be_connect();
+        assert_int_equal(open_end(&o), 0);
+        const struct blkfront_info *info = blkfront_info(o.disk);
+        assert_in_range(info->queues, 1, 3);
+        assert_in_range(info->queue_depth, 32, 512);
+        assert_in_range(info->max_io_bytes, 11 * 4096, 256 * 4096);
+        assert_int_equal(info->physical_bytes, 512);
+        if (!info->readonly)
+            round_trip(o.disk, 0, 11 * 4096, 0);
+        close_both(o.disk);
+        up(NULL);
+    }
+}
+
+static void test_impossible_geometry(void **state)
+{
+    (void)state;
+    static const char *const bad[][2] = {
+        { "sectors", "0" }, { "sectors", "9223372036854775807" }, { "sectors", "big" }, { "sectors", "-5" },
+        { "sector-size", "0" }, { "sector-size", "1" }, { "sector-size", "513" }, { "sector-size", "8192" },
+        { "sector-size", "2147483648" },
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct opening o;
+        be_born(3);
+        be_set(bad[i][0], bad[i][1]);
+        open_start(&o, (struct blkfront_options){ 0 });
+        await_state(XenbusStateInitialised);
+        be_set("state", "4");
+        await_state(XenbusStateClosing);
+        be_set("state", "6");
+        assert_int_equal(open_end(&o), -EPROTO);
+        assert_non_null(strstr(why, "no possible size"));
+        be_dead();
+        up(NULL);
+    }
+}
+
+/* ------------------------------------------------------------ death, rebirth */
+
+static void await_news(enum blkfront_news what, unsigned n)
+{
+    for (int i = 0; __atomic_load_n(&news[what], __ATOMIC_ACQUIRE) < n; i++) {
+        if (i > 20000)
+            fail_msg("news %d did not come", (int)what);
+        nap();
+    }
+}
+
+/* All that is in flight comes as -EIO, once. */
+static void expect_all_lost(struct blkfront *d, unsigned n)
+{
+    unsigned got = 0;
+    while (got < n) {
+        struct blkfront_result out[8];
+        int k = blkfront_reap(d, 0, out, 8);
+        for (int i = 0; i < k; i++)
+            assert_int_equal(out[i].error, -EIO);
+        got += (unsigned)k;
+        if (k == 0)
+            blkfront_wait(d, 0, 1000);
+    }
+    assert_int_equal(got, n);
+    struct blkfront_result more;
+    assert_int_equal(blkfront_reap(d, 0, &more, 1), 0);
+}
+
+static void submit_reads(struct blkfront *d, void *buf, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct blkfront_io io = { .op = BLKFRONT_READ, .bytes = 4096, .buf = buf, .cookie = i };
+        assert_int_equal(blkfront_submit(d, 0, &io, 1), 1);
+    }
+}
+
+static const struct blkfront_options telling = { .notify = told, .arg = news };
+
+static void test_death_and_rebirth(void **state)
+{
+    (void)state;
+    struct blkfront *d = connected(telling);
+    uint8_t *buf = blkfront_alloc(d, 0, 4096);
+    int fd = blkfront_fd(d, 0);
+    for (unsigned life = 1; life <= 3; life++) {
+        memset(buf, (int)life, 4096);
+        submit_reads(d, buf, 10);
+        be_dead();
+        await_news(BLKFRONT_DOWN, life);
+        struct blkfront_io io = { .op = BLKFRONT_READ, .bytes = 4096, .buf = buf };
+        assert_int_equal(blkfront_submit(d, 0, &io, 1), -EIO);
+        expect_all_lost(d, 10);
+        be_born((domid_t)(3 + life * 10));
+        be_connect();
+        await_news(BLKFRONT_UP, life);
+        assert_int_equal(buf[0], life); /* same address, same content */
+        assert_int_equal(blkfront_fd(d, 0), fd);
+        round_trip(d, 0, 64 * 1024, 0);
+    }
+    struct blkfront_stats stats;
+    blkfront_stats(d, &stats);
+    assert_int_equal(stats.reconnects, 3);
+    assert_int_equal(stats.errors, 30);
+    assert_int_equal(stats.broken, 0);
+    close_both(d);
+}
+
+/* An idle guest sees no error at all when it asks only after the rebirth. */
+static void test_death_of_an_idle_connection(void **state)
+{
+    (void)state;
+    struct blkfront *d = connected(telling);
+    be_dead();
+    await_news(BLKFRONT_DOWN, 1);
+    be_born(4);
+    be_connect();
+    await_news(BLKFRONT_UP, 1);
+    round_trip(d, 0, 4096, 0);
+    struct blkfront_stats stats;
+    blkfront_stats(d, &stats);
+    assert_int_equal(stats.errors, 0);
+    close_both(d);
+}
+
+static void test_liar_is_shut_out_and_comes_back(void **state)
+{
+    (void)state;
+    struct blkfront *d = connected(telling);
+    uint8_t *buf = blkfront_alloc(d, 0, 4096);
+    for (unsigned time = 1; time <= 2; time++) {
+        submit_reads(d, buf, 5);
+        be_respond(0, 12345, BLKIF_OP_READ);
+        expect_all_lost(d, 5);
+        await_news(BLKFRONT_DOWN, time);
+        be_let_go();
+        be_connect();
+        await_news(BLKFRONT_UP, time);
+        round_trip(d, 0, 8192, 0);
+    }
+    struct blkfront_stats stats;
+    blkfront_stats(d, &stats);
+    assert_int_equal(stats.broken, 2);
+    assert_int_equal(stats.reconnects, 2);
+    char text[256];
+    assert_true(get(F "/error", text, sizeof(text)) > 0);
+    assert_non_null(strstr(text, "lied"));
+    close_both(d);
+}
+
+static void test_backend_leaves_in_order(void **state)
+{
+    (void)state;
+    struct blkfront *d = connected(telling);
+    submit_reads(d, blkfront_alloc(d, 0, 4096), 3);
+    be_set("state", "5");
+    expect_all_lost(d, 3);
+    await_state(XenbusStateClosed);
+    be_unmap();
+    be_set("state", "2");
+    be_connect();
+    await_news(BLKFRONT_UP, 1);
+    round_trip(d, 0, 4096, 0);
+    close_both(d);
+}
+
+/* A successor that offers another disk, or less, is not accepted; a right one is. */
+static void test_successor_must_fit(void **state)
+{
+    (void)state;
+    static const char *const less[][2] = {
+        { "max-ring-page-order", "1" }, { "feature-max-indirect-segments", "100" },
+        { "sectors", "16383" }, { "sector-size", "4096" }, { "info", "4" }, { "feature-flush-cache", "0" },
+        { "feature-write-zeroes", "0" },
+    };
+    struct blkfront *d = connected(telling);
+    for (size_t i = 0; i < sizeof(less) / sizeof(less[0]); i++) {
+        be_dead();
+        await_news(BLKFRONT_DOWN, (unsigned)i + 1);
+        be_make((domid_t)(10 + i));
+        be_set(less[i][0], less[i][1]);
+        be_tell();
+        for (int k = 0; k < 20 && f_number("state") != XenbusStateInitialised; k++)
+            nap();
+        if (f_number("state") == XenbusStateInitialised) {
+            be_set("state", "4");
+            await_state(XenbusStateClosing);
+        }
+        assert_int_equal(__atomic_load_n(&news[BLKFRONT_UP], __ATOMIC_ACQUIRE), i);
+        be_dead();
+        be_born((domid_t)(40 + i));
+        be_connect();
+        await_news(BLKFRONT_UP, (unsigned)i + 1);
+        round_trip(d, 0, 4096, 0);
+    }
+    close_both(d);
+}
+
+/* FUA may be done in another way by the successor. */
+static void test_successor_without_native_fua(void **state)
+{
+    (void)state;
+    struct blkfront *d = connected(telling);
+    be_dead();
+    await_news(BLKFRONT_DOWN, 1);
+    be_make(4);
+    be_set("feature-write-fua", "0");
+    be_tell();
+    be_connect();
+    await_news(BLKFRONT_UP, 1);
+    struct blkfront_io io = { .op = BLKFRONT_WRITE, .flags = BLKFRONT_FUA, .bytes = 4096,
+                              .buf = blkfront_alloc(d, 0, 4096) };
+    struct blkfront_result out;
+    assert_int_equal(blkfront_submit(d, 0, &io, 1), 1);
+    be_serve(0);
+    assert_int_equal(blkfront_reap(d, 0, &out, 1), 0);
+    be_serve(0);
+    assert_int_equal(blkfront_reap(d, 0, &out, 1), 1);
+    assert_int_equal(out.error, 0);
+    close_both(d);
+}
+
+/* XSA-396: a backend that never lets go of the pool delays close() a bounded time,
+ * and the pages stay granted memory until it is dead. */
+static void test_xsa396_close_with_a_backend_that_clings(void **state)
+{
+    (void)state;
+    struct blkfront *d = connected((struct blkfront_options){ 0 });
+    struct guest *g;
+    assert_int_equal(guest_get(&g, GUEST, true), 0); /* the guest outlives its disk */
+    blkfront_close(d);
+    assert_non_null(g->disks); /* still held, for nobody */
+    be_dead();
+    for (int i = 0; i < 20000; i++) {
+        pthread_mutex_lock(&g->lock);
+        bool free_now = !g->disks;
+        pthread_mutex_unlock(&g->lock);
+        if (free_now)
+            break;
+        nap();
+    }
+    assert_null(g->disks);
+    guest_put(g);
+}
+
+#define ON(test) cmocka_unit_test_setup_teardown(test, up, down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ON(test_open_work_close),
+        ON(test_queues_and_ring_pages),
+        ON(test_readonly_disk),
+        ON(test_error_sentences),
+        ON(test_list),
+        ON(test_hostile_features),
+        ON(test_impossible_geometry),
+        ON(test_death_and_rebirth),
+        ON(test_death_of_an_idle_connection),
+        ON(test_liar_is_shut_out_and_comes_back),
+        ON(test_backend_leaves_in_order),
+        ON(test_successor_must_fit),
+        ON(test_successor_without_native_fua),
+        ON(test_xsa396_close_with_a_backend_that_clings),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
