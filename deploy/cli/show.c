@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* show.c - the daemon's answers for people. */
+#include <string.h>
+
+#include "cli.h"
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *s = json_string_value(json_object_get(object, key));
+
+    return s ? s : "";
+}
+
+static long long number_of(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+static void uptime_text(double s, char out[32])
+{
+    unsigned long long t = (unsigned long long)s;
+
+    if (t < 60)
+        snprintf(out, 32, "%.1fs", s);
+    else if (t < 3600)
+        snprintf(out, 32, "%llum%02llus", t / 60, t % 60);
+    else if (t < 86400)
+        snprintf(out, 32, "%lluh%02llum", t / 3600, t / 60 % 60);
+    else
+        snprintf(out, 32, "%llud%02lluh", t / 86400, t / 3600 % 24);
+}
+
+void show_list(const json_t *domains, FILE *out)
+{
+    int width = 4;
+    const json_t *d;
+    size_t i;
+
+    json_array_foreach(domains, i, d)
+        if ((int)strlen(text_of(d, "name")) > width)
+            width = (int)strlen(text_of(d, "name"));
+    fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11s  %8s\n", width, "NAME", "KIND", "CLASS", "DOMID", "STATE",
+            "INCARNATION", "UPTIME");
+    json_array_foreach(domains, i, d) {
+        char domid[16] = "-", uptime[32] = "-";
+
+        if (number_of(d, "domid")) {
+            snprintf(domid, sizeof(domid), "%lld", number_of(d, "domid"));
+            uptime_text(json_number_value(json_object_get(d, "uptime_s")), uptime);
+        }
+        fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11lld  %8s\n", width, text_of(d, "name"), text_of(d, "kind"),
+                text_of(d, "class"), domid, text_of(d, "state"), number_of(d, "incarnation"), uptime);
+    }
+}
+
+static void show_disks(const json_t *disks, FILE *out)
+{
+    const json_t *d;
+    size_t i;
+
+    json_array_foreach(disks, i, d)
+        fprintf(out, "disk         %s: %s of %s%s, %s\n", text_of(d, "dev"), text_of(d, "path"), text_of(d, "backend"),
+                json_is_true(json_object_get(d, "readonly")) ? ", read-only" : "",
+                json_is_true(json_object_get(d, "connected")) ? "connected" : "not connected");
+}
+
+static void show_lists(const json_t *info, FILE *out)
+{
+    const json_t *e, *value;
+    const char *key;
+    size_t i;
+
+    json_object_foreach(json_object_get(info, "namespaces"), key, value)
+        fprintf(out, "namespace    %s %s\n", key, json_string_value(value) ? json_string_value(value) : "");
+    json_array_foreach(json_object_get(info, "fds"), i, e)
+        fprintf(out, "descriptor   %lld %s\n", number_of(e, "fd"), text_of(e, "what"));
+    json_array_foreach(json_object_get(info, "regions"), i, e)
+        fprintf(out, "region       %s: %lld pages, %s, peer %lld\n", text_of(e, "what"), number_of(e, "pages"),
+                text_of(e, "access"), number_of(e, "peer"));
+    json_array_foreach(json_object_get(info, "devices"), i, e)
+        fprintf(out, "device       %lld %s, %s\n", number_of(e, "device"), text_of(e, "path"), text_of(e, "access"));
+    json_array_foreach(json_object_get(info, "peers"), i, e)
+        fprintf(out, "peer         %lld %s\n", number_of(e, "domid"), text_of(e, "name"));
+}
+
+static void show_syscalls(const json_t *names, FILE *out)
+{
+    const json_t *name;
+    size_t i;
+
+    fprintf(out, "system calls %zu:", json_array_size(names));
+    json_array_foreach(names, i, name)
+        fprintf(out, " %s", json_string_value(name));
+    fputc('\n', out);
+}
+
+void show_info(const json_t *info, FILE *out)
+{
+    char uptime[32];
+
+    uptime_text(json_number_value(json_object_get(info, "uptime_s")), uptime);
+    fprintf(out, "name         %s\nkind         %s, %s\nstate        %s\n", text_of(info, "name"), text_of(info, "kind"),
+            text_of(info, "class"), text_of(info, "state"));
+    fprintf(out, "incarnation  %lld, %lld restarts that no one asked for\n", number_of(info, "incarnation"),
+            number_of(info, "restarts"));
+    if (*text_of(info, "socket"))
+        fprintf(out, "socket       %s\n", text_of(info, "socket"));
+    show_disks(json_object_get(info, "disks"), out);
+    if (!number_of(info, "domid"))
+        return;
+    fprintf(out, "domid        %lld\nuptime       %s\n", number_of(info, "domid"), uptime);
+    if (number_of(info, "pid"))
+        fprintf(out, "process      %lld, uid %lld\n", number_of(info, "pid"), number_of(info, "uid"));
+    fprintf(out, "core calls   %lld, %lld refused\n", number_of(info, "core_calls"), number_of(info, "core_calls_refused"));
+    show_lists(info, out);
+    show_syscalls(json_object_get(info, "syscalls"), out);
+}
+
+void show_json(const json_t *object, FILE *out)
+{
+    json_dumpf(object, out, JSON_INDENT(2));
+    fputc('\n', out);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+#include "launch.h"
+
+#include <cap-ng.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../hyp-shim/local/limits.h"
+
+#define CORE_PROGRAM "bulkhead-core"
+
+int launch_background(int *ready_fd)
+{
+    int fds[2];
+    pid_t pid;
+    char byte;
+
+    if (pipe2(fds, O_CLOEXEC))
+        return -errno;
+    pid = fork();
+    if (pid < 0)
+        return -errno;
+    if (pid == 0) {
+        close(fds[0]);
+        setsid();
+        *ready_fd = fds[1];
+        return 0;
+    }
+    close(fds[1]);
+    _exit(read(fds[0], &byte, 1) == 1 ? 0 : 1);
+}
+
+void launch_ready(int ready_fd)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null >= 0) {
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+        dup2(null, STDERR_FILENO);
+        close(null);
+    }
+    if (write(ready_fd, "1", 1) == 1)
+        close(ready_fd);
+}
+
+/* Beside bulkheadd (a build tree), else ../libexec/bulkhead (an installed one). */
+static int find_libexec(char *dir, size_t cap, char *why, size_t why_cap)
+{
+    char self[1024], program[1200];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    char *slash;
+
+    if (n < 0)
+        return -errno;
+    self[n] = '\0';
+    slash = strrchr(self, '/');
+    *slash = '\0';
+    for (int i = 0; i < 2; i++) {
+        snprintf(dir, cap, "%s%s", self, i ? "/../libexec/bulkhead" : "");
+        snprintf(program, sizeof(program), "%s/" CORE_PROGRAM, dir);
+        if (!access(program, X_OK))
+            return 0;
+    }
+    snprintf(why, why_cap, CORE_PROGRAM " is neither in %s nor in %s/../libexec/bulkhead: build or install it", self,
+             self);
+    return -ENOENT;
+}
+
+/* In the child.  Moves the three out of the way of each other first. */
+static int place_descriptors(const int from[3], int log_fd)
+{
+    int high[3], null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (null < 0 || dup2(null, 0) < 0 || dup2(log_fd, 1) < 0 || dup2(log_fd, 2) < 0)
+        return -errno;
+    for (int i = 0; i < 3; i++) {
+        high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 16);
+        if (high[i] < 0)
+            return -errno;
+    }
+    for (int i = 0; i < 3; i++)
+        if (dup2(high[i], 3 + i) < 0)
+            return -errno;
+    return close_range(6, ~0u, 0) ? -errno : 0;
+}
+
+static void exec_core(const char *libexec, const int from[3], int log_fd)
+{
+    static char *const env[] = {NULL};
+    char program[1200];
+    char *argv[] = {(char *)CORE_PROGRAM, (char *)libexec, NULL};
+    sigset_t none;
+
+    snprintf(program, sizeof(program), "%s/" CORE_PROGRAM, libexec);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL);
+    setsid(); /* the terminal's Ctrl-C is for the daemon, which then stops the core in order */
+    if (!place_descriptors(from, log_fd) && !chdir("/"))
+        execve(program, argv, env);
+    dprintf(STDERR_FILENO, "cannot run %s: %s\n", program, strerror(errno));
+    _exit(127);
+}
+
+int launch_core(struct launch *out, int store_listen_fd, struct log *log, char *why, size_t cap)
+{
+    char libexec[1100];
+    int calls[2] = {-1, -1}, store[2] = {-1, -1}, log_fd = -1;
+    int rc = find_libexec(libexec, sizeof(libexec), why, cap);
+
+    if (rc)
+        return rc;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls) ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, store) || log_pipe(log, &log_fd)) {
+        snprintf(why, cap, "cannot make the sockets of the core: %s", strerror(errno));
+        return -errno;
+    }
+    out->core = fork();
+    if (out->core < 0) {
+        snprintf(why, cap, "cannot start the core: %s", strerror(errno));
+        return -errno;
+    }
+    if (out->core == 0)
+        exec_core(libexec, (const int[3]){calls[1], store[1], store_listen_fd}, log_fd);
+    close(calls[1]);
+    close(store[1]);
+    close(log_fd);
+    out->core_fd = calls[0];
+    out->store_fd = store[0];
+    return 0;
+}
+
+/* Reads the sets back from the kernel: each must be empty. */
+static bool sets_are_empty(void)
+{
+    static const capng_type_t types[] = {CAPNG_EFFECTIVE, CAPNG_PERMITTED, CAPNG_INHERITABLE,
+                                         CAPNG_BOUNDING_SET, CAPNG_AMBIENT};
+
+    if (capng_get_caps_process())
+        return false;
+    for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++)
+        for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+            if (capng_have_capability(types[i], cap))
+                return false;
+    return true;
+}
+
+int launch_drop_privileges(char *why, size_t cap)
+{
+    const uid_t id = LOCAL_UID_BASE;
+    const char *step = NULL;
+    uid_t r, e, s;
+    gid_t gr, ge, gs;
+
+    /* The bounding set can only be emptied while CAP_SETPCAP is still there. */
+    capng_clear(CAPNG_SELECT_ALL);
+    if (capng_apply(CAPNG_SELECT_BOUNDS))
+        step = "emptying the capability bounding set";
+    else if (setgroups(0, NULL))
+        step = "dropping groups";
+    else if (setresgid(id, id, id) || setresuid(id, id, id))
+        step = "changing to the daemon's uid";
+    else if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) || capng_apply(CAPNG_SELECT_CAPS))
+        step = "dropping capabilities";
+    else if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        step = "forbidding new privileges";
+    else if (getresuid(&r, &e, &s) || getresgid(&gr, &ge, &gs) || r != id || e != id || s != id || gr != id ||
+             ge != id || gs != id || getgroups(0, NULL) != 0 || setuid(0) == 0 || !sets_are_empty() ||
+             prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
+        step = "the check that all privileges are gone";
+    if (!step)
+        return 0;
+    snprintf(why, cap, "%s failed: %s", step, strerror(errno));
+    return -EPERM;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * launch.h - how the daemon comes to be: into the background, the core
+ * started, every privilege gone.  Each step needs the one before it; the
+ * order is in main().
+ */
+#ifndef BULKHEAD_DAEMON_LAUNCH_H
+#define BULKHEAD_DAEMON_LAUNCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "log.h"
+
+/*
+ * Leaves the terminal.  The caller's process waits until the child closes or
+ * writes to *ready_fd, then exits 0 if a byte came and 1 if not: a shell that
+ * ran the daemon has it serving when it gets its prompt back.
+ */
+int launch_background(int *ready_fd);
+/* Says that the daemon serves, and lets go of the terminal. */
+void launch_ready(int ready_fd);
+
+struct launch {
+    pid_t core;
+    int core_fd;  /* domid 0's calls                                         */
+    int store_fd; /* domid 0's store connection                              */
+};
+
+/*
+ * Starts bulkhead-core as root, with nothing but the descriptors of the
+ * contract (3 calls, 4 the store's end of our connection, 5 the listening
+ * store socket) and an empty environment.  Its stderr goes to `log`.
+ */
+int launch_core(struct launch *out, int store_listen_fd, struct log *log, char *why, size_t cap);
+
+/*
+ * For good: uid and gid LOCAL_UID_BASE, no groups, no capability in any set,
+ * no new privileges.  Verified; any doubt is an error, on which the caller
+ * must exit at once.
+ */
+int launch_drop_privileges(char *why, size_t cap);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bulkheadd: starts the core as root, gives up every privilege, then watches
+ * over driver domains and guests and answers the bulkhead command.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "options.h"
+#include "setup.h"
+
+static struct daemon daemon_state;
+
+static int give_up(const char *why)
+{
+    fprintf(stderr, "bulkheadd: %s\n", why);
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    struct daemon *d = &daemon_state;
+    struct launch launch = {.core_fd = -1, .store_fd = -1};
+    struct options opt;
+    struct rundir run;
+    char why[DAEMON_SENTENCE_MAX] = "";
+    int status, ready_fd = -1;
+
+    /* What the caller left open is not ours to keep. */
+    close_range(STDERR_FILENO + 1, ~0u, 0);
+    if (!options_read(argc, argv, &opt, &status))
+        return status;
+    if (geteuid() != 0)
+        return give_up("it must be started as root: it starts the core, then drops every privilege; try sudo");
+    if (!opt.foreground && launch_background(&ready_fd))
+        return give_up("cannot go to the background");
+    setup_logs(d, opt.foreground);
+    snprintf(d->run_dir, sizeof(d->run_dir), "%s", opt.run_dir);
+
+    /* As root: the directory, and the core that stays root. */
+    if (rundir_enter(&run, opt.run_dir, why, sizeof(why)))
+        return give_up(why);
+    d->listen_fd = run.listen_fd;
+    if (launch_core(&launch, run.store_fd, &d->core_log, why, sizeof(why)))
+        goto out;
+    close(run.store_fd);
+
+    /* From here on as nobody in particular. */
+    if (launch_drop_privileges(why, sizeof(why)) || setup_connect(d, &launch, why, sizeof(why)))
+        goto out;
+    status = daemon_loop(d, ready_fd);
+out:
+    if (*why)
+        status = give_up(why);
+    rundir_leave(&run);
+    return status;
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/* request.c - what a client may ask: a const table of commands. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon.h"
+#include "rundir.h"
+
+typedef void (*handler)(struct daemon *d, struct session *s, json_t *request, struct domain *dom);
+
+static bool is_taken(struct daemon *d, const char *file, const struct domain_spec *spec, char why[DAEMON_SENTENCE_MAX])
+{
+    for (int i = 0; i < DAEMON_DOMAINS_MAX; i++) {
+        const struct domain *dom = &d->domains[i];
+
+        if (!dom->used)
+            continue;
+        if (!strcmp(dom->spec.name, spec->name)) {
+            snprintf(why, DAEMON_SENTENCE_MAX, "%.200s:%u: a domain named %s is already defined: undefine it first", file,
+                     spec->name_line, spec->name);
+            return true;
+        }
+        if (*spec->uuid && !strcmp(dom->spec.uuid, spec->uuid)) {
+            snprintf(why, DAEMON_SENTENCE_MAX, "%.200s:%u: uuid %s already belongs to %s", file, spec->name_line, spec->uuid,
+                     dom->spec.name);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void do_define(struct daemon *d, struct session *s, json_t *request, struct domain *unused)
+{
+    static struct domain_spec spec; /* large; one thread */
+    static struct policy_notes notes;
+    json_t *xml = json_object_get(request, "xml"), *told = NULL;
+    const char *file = json_string_value(json_object_get(request, "file"));
+    char err[POLICY_ERR_MAX], why[DAEMON_SENTENCE_MAX];
+    struct domain *dom;
+    int rc;
+
+    (void)unused;
+    if (!json_is_string(xml) || !file) {
+        session_fail(s, 2, "define needs \"file\" and \"xml\"");
+        return;
+    }
+    if (policy_parse(json_string_value(xml), json_string_length(xml), file, &spec, err, &notes)) {
+        session_fail(s, 1, "%s", err);
+        return;
+    }
+    if (is_taken(d, file, &spec, why)) {
+        session_fail(s, 1, "%s", why);
+        return;
+    }
+    dom = dom_new(d, &spec);
+    if (!dom) {
+        session_fail(s, 1, "%s is not defined: there are %d domains already, the most that bulkheadd keeps", spec.name,
+                     DAEMON_DOMAINS_MAX);
+        return;
+    }
+    rc = rundir_save_domain(spec.name, json_string_value(xml), json_string_length(xml));
+    if (rc) {
+        dom->used = false;
+        session_fail(s, 1, "%s is not defined: cannot write %s/domains/%s.xml: %s", spec.name, d->run_dir, spec.name,
+                     strerror(-rc));
+        return;
+    }
+    event_tell(d, "defined", dom, NULL);
+    told = json_array();
+    for (unsigned i = 0; i < notes.n; i++)
+        json_array_append_new(told, json_string(notes.text[i]));
+    session_ok(s, json_pack("{s:s,s:s,s:s,s:o}", "name", spec.name, "kind", policy_kind_name(spec.kind), "class",
+                            policy_class_name(&spec), "notes", told));
+}
+
+static void do_undefine(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    int rc;
+
+    (void)request;
+    if (!dom_is_down(dom)) {
+        session_fail(s, 1, "%s is %s: stop it first", dom->spec.name, dom_state_name(dom));
+        return;
+    }
+    rc = rundir_forget_domain(dom->spec.name);
+    if (rc) {
+        session_fail(s, 1, "cannot remove %s/domains/%s.xml: %s", d->run_dir, dom->spec.name, strerror(-rc));
+        return;
+    }
+    event_tell(d, "undefined", dom, NULL);
+    log_forget(&dom->log);
+    dom->used = false;
+    session_ok(s, json_pack("{s:s}", "name", dom->spec.name));
+}
+
+/* Waits first: what happens within the call already answers. */
+static void ask(struct daemon *d, struct session *s, struct domain *dom, enum wait_for what,
+                int (*act)(struct daemon *, struct domain *, char *))
+{
+    char why[DAEMON_SENTENCE_MAX];
+
+    s->wait = dom;
+    s->wait_for = what;
+    if (!act(d, dom, why))
+        return;
+    s->wait = NULL;
+    s->wait_for = WAIT_NOTHING;
+    session_fail(s, 1, "%s", why);
+}
+
+static void do_start(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)request;
+    ask(d, s, dom, WAIT_START, dom_start);
+}
+
+static void do_stop(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)request;
+    ask(d, s, dom, WAIT_STOP, dom_stop);
+}
+
+static void do_restart(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)request;
+    ask(d, s, dom, WAIT_START, dom_restart);
+}
+
+static void do_kill(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)request;
+    ask(d, s, dom, WAIT_KILL, dom_kill);
+}
+
+static void do_list(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)request, (void)dom;
+    session_ok(s, json_pack("{s:o}", "domains", report_list(d)));
+}
+
+static void do_info(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)request;
+    session_ok(s, json_pack("{s:o}", "info", report_info(d, dom)));
+}
+
+static void send_log(struct session *s, const struct log *log)
+{
+    size_t bytes;
+    char *text = log_text(log, &bytes);
+
+    if (!text)
+        session_fail(s, 1, "out of memory while reading the log");
+    else
+        session_ok(s, json_pack("{s:s,s:s%}", "name", log->name, "text", text, bytes));
+    free(text);
+}
+
+/* Besides domains: @core and @bulkheadd. */
+static void do_log(struct daemon *d, struct session *s, json_t *request, struct domain *unused)
+{
+    const char *name = json_string_value(json_object_get(request, "name"));
+    struct domain *dom = name ? dom_find(d, name) : NULL;
+
+    (void)unused;
+    if (dom)
+        send_log(s, &dom->log);
+    else if (name && !strcmp(name, d->core_log.name))
+        send_log(s, &d->core_log);
+    else if (name && !strcmp(name, d->own_log.name))
+        send_log(s, &d->own_log);
+    else
+        session_fail(s, name ? 1 : 2, "there is no domain named %.100s", name ? name : "\"\"");
+}
+
+static void do_events(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)d, (void)request, (void)dom;
+    session_ok(s, NULL);
+    s->events = true;
+}
+
+static void do_metrics(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)request, (void)dom;
+    session_ok(s, json_pack("{s:o}", "text", report_metrics(d)));
+}
+
+static void do_version(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)d, (void)request, (void)dom;
+    session_ok(s, json_pack("{s:s}", "version", BULKHEAD_VERSION));
+}
+
+static const struct command {
+    const char *name;
+    handler run;
+    bool needs_domain;
+} commands[] = {
+    {"define", do_define, false}, {"undefine", do_undefine, true}, {"start", do_start, true},
+    {"stop", do_stop, true},      {"restart", do_restart, true},   {"kill", do_kill, true},
+    {"list", do_list, false},     {"info", do_info, true},         {"log", do_log, false},
+    {"events", do_events, false}, {"metrics", do_metrics, false},  {"version", do_version, false},
+};
+
+static const struct command *find_command(json_t *request)
+{
+    const char *cmd = json_string_value(json_object_get(request, "cmd"));
+
+    for (size_t i = 0; cmd && i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (!strcmp(commands[i].name, cmd))
+            return &commands[i];
+    return NULL;
+}
+
+void request_handle(struct daemon *d, struct session *s, const char *line, size_t bytes)
+{
+    json_t *request = json_loadb(line, bytes, JSON_REJECT_DUPLICATES, NULL);
+    const struct command *cmd = find_command(request);
+    const char *name = json_string_value(json_object_get(request, "name"));
+    struct domain *dom = name ? dom_find(d, name) : NULL;
+
+    if (!json_is_object(request))
+        session_fail(s, 2, "a request is one JSON object on one line");
+    else if (!cmd)
+        session_fail(s, 2, "unknown command: update the bulkhead command or bulkheadd, they are of different versions");
+    else if (cmd->needs_domain && !dom)
+        session_fail(s, 1, "there is no domain named %.100s", name ? name : "\"\"");
+    else
+        cmd->run(d, s, request, dom);
+    json_decref(request);
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+#include "rundir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../../hyp-shim/local/limits.h"
+
+/* Longest path that a client must be able to connect() to below RUN. */
+#define LONGEST_BELOW (sizeof("/guests/") - 1 + POLICY_NAME_MAX - 1 + sizeof("/attach.sock") - 1)
+
+static const char *const own_dirs[] = {"domains", "logs", "guests"};
+
+static int say(char *why, size_t cap, int error, const char *what, const char *path)
+{
+    snprintf(why, cap, "%s %s: %s", what, path, strerror(-error));
+    return error;
+}
+
+/* A directory with other directories in it is someone else's: taking /etc over would be a disaster. */
+static int check_is_ours(int fd, const char *path, char *why, size_t cap)
+{
+    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    struct dirent *e;
+    int rc = 0;
+
+    if (!dir) {
+        if (copy >= 0)
+            close(copy);
+        return say(why, cap, -EIO, "cannot read", path);
+    }
+    while (!rc && (e = readdir(dir))) {
+        struct stat st;
+        int ours = !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..");
+
+        for (size_t i = 0; i < sizeof(own_dirs) / sizeof(own_dirs[0]); i++)
+            ours |= !strcmp(e->d_name, own_dirs[i]);
+        if (!ours && !fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode)) {
+            snprintf(why, cap, "%s holds a directory '%.60s' that is not bulkheadd's: give it a directory of its own",
+                     path, e->d_name);
+            rc = -ENOTEMPTY;
+        }
+    }
+    closedir(dir);
+    return rc;
+}
+
+static int open_locked(const char *path, char *why, size_t cap)
+{
+    struct stat st;
+    int fd, rc;
+
+    if (mkdir(path, 0755) && errno != EEXIST)
+        return say(why, cap, -errno, "cannot make the run directory", path);
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return say(why, cap, -errno, "cannot open the run directory", path);
+    if (flock(fd, LOCK_EX | LOCK_NB)) {
+        snprintf(why, cap, "another bulkheadd already runs in %s: stop it first, or give another --run-dir", path);
+        rc = -EBUSY;
+    } else if (fstat(fd, &st) || (st.st_uid != 0 && st.st_uid != LOCAL_UID_BASE)) {
+        snprintf(why, cap, "the run directory %s belongs to uid %u: it must be root's or bulkheadd's own", path,
+                 (unsigned)st.st_uid);
+        rc = -EPERM;
+    } else {
+        rc = st.st_uid == LOCAL_UID_BASE ? 0 : check_is_ours(fd, path, why, cap);
+    }
+    if (!rc && (fchown(fd, LOCAL_UID_BASE, LOCAL_UID_BASE) || fchmod(fd, 0755)))
+        rc = say(why, cap, -errno, "cannot take over the run directory", path);
+    if (rc) {
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+int rundir_listen(const char *path, int type, unsigned mode)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int fd;
+
+    if (strlen(path) >= sizeof(addr.sun_path))
+        return -ENAMETOOLONG;
+    strcpy(addr.sun_path, path);
+    fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    unlink(path);
+    if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || chmod(path, mode) || listen(fd, 64)) {
+        int rc = -errno;
+
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+static void remove_guests(void)
+{
+    DIR *dir = opendir("guests");
+    struct dirent *e;
+
+    while (dir && (e = readdir(dir))) {
+        char path[2 * POLICY_NAME_MAX + 32];
+
+        if (!policy_name_ok(e->d_name))
+            continue;
+        snprintf(path, sizeof(path), "guests/%.*s/nbd.sock", POLICY_NAME_MAX, e->d_name);
+        unlink(path);
+        snprintf(path, sizeof(path), "guests/%.*s/attach.sock", POLICY_NAME_MAX, e->d_name);
+        unlink(path);
+        snprintf(path, sizeof(path), "guests/%.*s", POLICY_NAME_MAX, e->d_name);
+        rmdir(path);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* Runs with the daemon's uid. */
+static int furnish(struct rundir *run, const char *path, char *why, size_t cap)
+{
+    umask(022);
+    for (size_t i = 0; i < sizeof(own_dirs) / sizeof(own_dirs[0]); i++)
+        if (mkdir(own_dirs[i], 0755) && errno != EEXIST)
+            return say(why, cap, -errno, "cannot make a directory in", path);
+    remove_guests();
+    run->listen_fd = rundir_listen("bulkheadd.sock", SOCK_STREAM, 0600);
+    if (run->listen_fd < 0)
+        return say(why, cap, run->listen_fd, "cannot listen on bulkheadd.sock in", path);
+    run->store_fd = rundir_listen("store.sock", SOCK_STREAM, 0666);
+    if (run->store_fd < 0)
+        return say(why, cap, run->store_fd, "cannot listen on store.sock in", path);
+    return 0;
+}
+
+int rundir_enter(struct rundir *run, const char *path, char *why, size_t cap)
+{
+    struct sockaddr_un addr;
+    int rc;
+
+    *run = (struct rundir){.fd = -1, .listen_fd = -1, .store_fd = -1};
+    if (*path != '/') {
+        snprintf(why, cap, "the run directory '%s' is relative: it must begin with /", path);
+        return -EINVAL;
+    }
+    if (strlen(path) + LONGEST_BELOW >= sizeof(addr.sun_path)) {
+        snprintf(why, cap, "the run directory %s is too long: sockets below it allow %zu bytes", path,
+                 sizeof(addr.sun_path) - LONGEST_BELOW - 1);
+        return -ENAMETOOLONG;
+    }
+    run->fd = open_locked(path, why, cap);
+    if (run->fd < 0)
+        return run->fd;
+    if (fchdir(run->fd))
+        return say(why, cap, -errno, "cannot enter", path);
+    if (setegid(LOCAL_UID_BASE) || seteuid(LOCAL_UID_BASE))
+        return say(why, cap, -errno, "cannot take on the daemon's uid in", path);
+    rc = furnish(run, path, why, cap);
+    if (seteuid(0) || setegid(0))
+        return say(why, cap, -errno, "cannot go back to root in", path);
+    return rc;
+}
+
+void rundir_leave(struct rundir *run)
+{
+    remove_guests();
+    rmdir("guests");
+    unlink("bulkheadd.sock");
+    unlink("store.sock");
+    close(run->fd);
+}
+
+static int write_whole(int fd, const char *data, size_t len)
+{
+    while (len) {
+        ssize_t n = write(fd, data, len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        data += n;
+        len -= (size_t)n;
+    }
+    return fsync(fd) ? -errno : 0;
+}
+
+int rundir_save_domain(const char *name, const char *xml, size_t len)
+{
+    char path[POLICY_NAME_MAX + 32];
+    int fd = open("domains/.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+    int rc;
+
+    if (fd < 0)
+        return -errno;
+    rc = write_whole(fd, xml, len);
+    close(fd);
+    snprintf(path, sizeof(path), "domains/%s.xml", name);
+    if (!rc && rename("domains/.new", path))
+        rc = -errno;
+    if (rc)
+        unlink("domains/.new");
+    return rc;
+}
+
+int rundir_forget_domain(const char *name)
+{
+    char path[POLICY_NAME_MAX + 32];
+
+    snprintf(path, sizeof(path), "domains/%s.xml", name);
+    return unlink(path) && errno != ENOENT ? -errno : 0;
+}
+
+static char *read_whole(const char *path, size_t *len)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    char *buf = fd < 0 ? NULL : malloc(POLICY_XML_MAX + 1);
+    ssize_t n = 0;
+
+    *len = 0;
+    while (buf && *len <= POLICY_XML_MAX && (n = read(fd, buf + *len, POLICY_XML_MAX + 1 - *len)) > 0)
+        *len += (size_t)n;
+    if (fd >= 0)
+        close(fd);
+    if (buf && (n < 0 || *len > POLICY_XML_MAX)) {
+        free(buf);
+        buf = NULL;
+    }
+    return buf;
+}
+
+void rundir_each_domain(void (*each)(void *data, const char *name, const char *xml, size_t len), void *data)
+{
+    DIR *dir = opendir("domains");
+    struct dirent *e;
+
+    while (dir && (e = readdir(dir))) {
+        char name[POLICY_NAME_MAX], path[POLICY_NAME_MAX + 32], *xml;
+        size_t n = strlen(e->d_name), len;
+
+        if (n < 5 || n - 4 >= sizeof(name) || strcmp(e->d_name + n - 4, ".xml"))
+            continue;
+        memcpy(name, e->d_name, n - 4);
+        name[n - 4] = '\0';
+        if (!policy_name_ok(name))
+            continue;
+        snprintf(path, sizeof(path), "domains/%s.xml", name);
+        xml = read_whole(path, &len);
+        each(data, name, xml, len);
+        free(xml);
+    }
+    if (dir)
+        closedir(dir);
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/* disk.c - <disk> of a guest, and what our metadata adds to it. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "reader.h"
+
+/* Xen's numbering of xvda, xvdb, ...: major 202, 16 minors each
+ * (xen: docs/man/xen-vbd-interface.7). */
+#define DEVID_FIRST 51712u
+#define DEVID_STEP  16u
+
+static int target_number(const char *dev, unsigned *devid)
+{
+    const char *letter = !strncmp(dev, "vd", 2) ? dev + 2 : !strncmp(dev, "xvd", 3) ? dev + 3 : "";
+
+    if (*letter < 'a' || *letter >= 'a' + POLICY_DISKS_MAX || letter[1])
+        return -EINVAL;
+    *devid = DEVID_FIRST + DEVID_STEP * (unsigned)(*letter - 'a');
+    return 0;
+}
+
+static int read_target(struct reader *r, xmlNode *node, struct domain_spec *spec, struct policy_disk *disk)
+{
+    xmlNode *target = reader_child(node, "target", 0);
+    char bus[16];
+
+    if (!target || reader_attr(target, "dev", disk->dev, sizeof(disk->dev)) == -ENOENT)
+        return reader_refuse(r, reader_line(node), "this <disk> has no <target dev='...'/>");
+    if (target_number(disk->dev, &disk->devid))
+        return reader_refuse(r, reader_line(target), "target dev must be vda to vdp");
+    for (unsigned i = 0; i < spec->ndisks; i++)
+        if (spec->disks[i].devid == disk->devid)
+            return reader_refuse(r, reader_line(target), "target dev '%s' is used twice (first in line %u)",
+                                 disk->dev, spec->disks[i].line);
+    if (reader_attr(target, "bus", bus, sizeof(bus)) != -ENOENT && strcmp(bus, "virtio") && strcmp(bus, "xen"))
+        return reader_refuse(r, reader_line(target), "bus of %s must be 'virtio' or 'xen'", disk->dev);
+    return 0;
+}
+
+static int read_path(struct reader *r, xmlNode *node, struct policy_disk *disk)
+{
+    xmlNode *source = reader_child(node, "source", 0);
+    const char *attr = disk->source == POLICY_SOURCE_FILE ? "file" : "dev";
+    int rc;
+
+    if (!source)
+        return 0; /* right for a ram disk: disk_check_complete() */
+    rc = reader_attr(source, attr, disk->path, sizeof(disk->path));
+    if (rc == -E2BIG)
+        return reader_refuse(r, reader_line(source), "the path of %s is longer than %d bytes", disk->dev,
+                             POLICY_PATH_MAX - 1);
+    if (rc || !*disk->path)
+        return reader_refuse(r, reader_line(source), "<source> of %s has no %s='...'", disk->dev, attr);
+    if (*disk->path != '/')
+        return reader_refuse(r, reader_line(source), "the path of %s is relative: '%.100s' must begin with /",
+                             disk->dev, disk->path);
+    return 0;
+}
+
+/* Attributes that change nothing here are told; those that would lie are refused. */
+static int read_driver(struct reader *r, xmlNode *node, struct policy_disk *disk)
+{
+    xmlNode *driver = reader_child(node, "driver", 0);
+    char text[32];
+    uint64_t queues;
+    int rc;
+
+    if (!driver)
+        return 0;
+    if (reader_attr(driver, "name", text, sizeof(text)) != -ENOENT && strcmp(text, "bulkhead"))
+        return reader_refuse(r, reader_line(driver), "driver name of %s must be 'bulkhead'", disk->dev);
+    if (reader_attr(driver, "type", text, sizeof(text)) != -ENOENT && strcmp(text, "raw"))
+        return reader_refuse(r, reader_line(driver), "driver type of %s must be 'raw': no other image format is served",
+                             disk->dev);
+    if (reader_attr(driver, "cache", text, sizeof(text)) != -ENOENT) {
+        if (strcmp(text, "none") && strcmp(text, "writeback"))
+            return reader_refuse(r, reader_line(driver), "cache of %s must be 'none' or 'writeback'", disk->dev);
+        disk->direct = !strcmp(text, "none");
+    }
+    rc = reader_attr_number(driver, "queues", POLICY_QUEUES_MAX, &queues);
+    if (rc != -ENOENT) {
+        if (rc || queues == 0)
+            return reader_refuse(r, reader_line(driver), "queues of %s must be a number from 1 to %u", disk->dev,
+                                 POLICY_QUEUES_MAX);
+        disk->queues = (unsigned)queues;
+    }
+    for (xmlAttr *a = driver->properties; a; a = a->next) {
+        const char *name = (const char *)a->name;
+
+        if (!a->ns && strcmp(name, "name") && strcmp(name, "type") && strcmp(name, "cache") && strcmp(name, "queues"))
+            reader_note(r, reader_line(driver), "attribute %.40s of <driver> is not used", name);
+    }
+    return 0;
+}
+
+static void note_rest(struct reader *r, xmlNode *node)
+{
+    static const char *const used[] = {"driver", "source", "backenddomain", "target", "readonly"};
+
+    for (xmlNode *c = node->children; c; c = c->next) {
+        bool known = c->type != XML_ELEMENT_NODE;
+
+        for (size_t i = 0; i < sizeof(used) / sizeof(used[0]) && !known; i++)
+            known = reader_is(c, used[i]);
+        if (!known)
+            reader_note(r, reader_line(c), "<%.40s> in <disk> is not used", (const char *)c->name);
+    }
+}
+
+static int check_single(struct reader *r, xmlNode *node)
+{
+    static const char *const once[] = {"driver", "source", "backenddomain", "target", "readonly"};
+
+    for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++) {
+        xmlNode *again = reader_child(node, once[i], 1);
+
+        if (again)
+            return reader_refuse(r, reader_line(again), "a <disk> has only one <%s>", once[i]);
+    }
+    return 0;
+}
+
+int disk_read(struct reader *r, xmlNode *node, struct domain_spec *spec)
+{
+    xmlNode *backend = reader_child(node, "backenddomain", 0);
+    struct policy_disk *disk;
+    char text[32];
+    int rc;
+
+    if (!backend) {
+        reader_note(r, reader_line(node), "a <disk> without <backenddomain> is not served by bulkhead");
+        return 0;
+    }
+    if (spec->ndisks == POLICY_DISKS_MAX)
+        return reader_refuse(r, reader_line(node), "more than %d disks", POLICY_DISKS_MAX);
+    disk = &spec->disks[spec->ndisks];
+    *disk = (struct policy_disk){.weight = POLICY_WEIGHT_DEFAULT, .line = (unsigned)reader_line(node)};
+    rc = check_single(r, node);
+    if (rc)
+        return rc;
+    if (reader_attr(node, "device", text, sizeof(text)) != -ENOENT && strcmp(text, "disk"))
+        return reader_refuse(r, reader_line(node), "a <disk> with <backenddomain> must have device='disk'");
+    reader_attr(node, "type", text, sizeof(text));
+    disk->source = !strcmp(text, "file") ? POLICY_SOURCE_FILE : POLICY_SOURCE_BLOCK;
+    if (strcmp(text, "file") && strcmp(text, "block"))
+        return reader_refuse(r, reader_line(node), "disk type must be 'file' or 'block', not '%s'", text);
+    rc = reader_attr(backend, "name", disk->backend, sizeof(disk->backend));
+    if (rc || !policy_name_ok(disk->backend))
+        return reader_refuse(r, reader_line(backend), "<backenddomain name='...'/> must name a driver domain");
+    rc = read_target(r, node, spec, disk);
+    if (!rc)
+        rc = read_path(r, node, disk);
+    if (!rc)
+        rc = read_driver(r, node, disk);
+    if (rc)
+        return rc;
+    disk->readonly = reader_child(node, "readonly", 0) != NULL;
+    note_rest(r, node);
+    spec->ndisks++;
+    return 0;
+}
+
+/* ------------------------------------------------ <bulkhead:disk dev='vda' .../> */
+
+static int hint_number(struct reader *r, xmlNode *hint, const char *name, const struct policy_disk *disk,
+                       uint64_t min, uint64_t max, unsigned *out)
+{
+    uint64_t v;
+    int rc = reader_attr_number(hint, name, UINT64_MAX, &v);
+
+    if (rc == -ENOENT)
+        return 0;
+    if (rc == 0 && v < min)
+        return reader_refuse(r, reader_line(hint), "%s of %s is too small: the minimum is %llu", name, disk->dev,
+                             (unsigned long long)min);
+    if (rc || v > max)
+        return reader_refuse(r, reader_line(hint), "%s of %s must be a number from %llu to %llu", name, disk->dev,
+                             (unsigned long long)min, (unsigned long long)max);
+    *out = (unsigned)v;
+    return 0;
+}
+
+static int hint_grants(struct reader *r, xmlNode *hint, struct policy_disk *disk)
+{
+    char text[16];
+
+    if (reader_attr(hint, "grants", text, sizeof(text)) == -ENOENT)
+        return 0;
+    for (int g = POLICY_GRANTS_PERSISTENT; g <= POLICY_GRANTS_MAP; g++) {
+        if (!strcmp(text, policy_grants_name((enum policy_grants)g))) {
+            disk->grants = (enum policy_grants)g;
+            return 0;
+        }
+    }
+    return reader_refuse(r, reader_line(hint), "grants of %s must be 'persistent', 'copy' or 'map'", disk->dev);
+}
+
+static int hint_ram(struct reader *r, xmlNode *hint, struct policy_disk *disk)
+{
+    uint64_t bytes;
+    int rc = reader_attr_number(hint, "ram", POLICY_RAM_MAX, &bytes);
+
+    if (rc == -ENOENT)
+        return 0;
+    if (rc || bytes < POLICY_RAM_MIN || bytes % 4096)
+        return reader_refuse(r, reader_line(hint),
+                             "ram of %s must be a number of bytes, a multiple of 4096, from %llu to %llu", disk->dev,
+                             (unsigned long long)POLICY_RAM_MIN, (unsigned long long)POLICY_RAM_MAX);
+    if (*disk->path)
+        return reader_refuse(r, reader_line(hint), "%s has both ram and a <source>: keep one", disk->dev);
+    disk->source = POLICY_SOURCE_RAM;
+    disk->ram_bytes = bytes;
+    return 0;
+}
+
+static int read_hint(struct reader *r, xmlNode *hint, struct domain_spec *spec, unsigned *seen)
+{
+    static const char *const known[] = {"dev", "pool-pages", "grants", "weight", "ram"};
+    struct policy_disk *disk = NULL;
+    char dev[8];
+    int rc;
+
+    for (xmlAttr *a = hint->properties; a; a = a->next) {
+        bool ok = false;
+
+        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && !ok; i++)
+            ok = !a->ns && !strcmp((const char *)a->name, known[i]);
+        if (!ok)
+            return reader_refuse(r, reader_line(hint), "unknown attribute '%.40s' of our <disk>", (const char *)a->name);
+    }
+    reader_attr(hint, "dev", dev, sizeof(dev));
+    for (unsigned i = 0; i < spec->ndisks; i++) {
+        if (strcmp(spec->disks[i].dev, dev))
+            continue;
+        disk = &spec->disks[i];
+        if (*seen & 1u << i)
+            return reader_refuse(r, reader_line(hint), "our <disk dev='%s'> is there twice", dev);
+        *seen |= 1u << i;
+    }
+    if (!disk)
+        return reader_refuse(r, reader_line(hint),
+                             "our <disk dev='%s'> names no <disk> with <backenddomain> below <devices>", dev);
+    rc = hint_number(r, hint, "pool-pages", disk, POLICY_POOL_PAGES_MIN, POLICY_POOL_PAGES_MAX, &disk->pool_pages);
+    if (!rc)
+        rc = hint_number(r, hint, "weight", disk, 1, POLICY_WEIGHT_MAX, &disk->weight);
+    if (!rc)
+        rc = hint_grants(r, hint, disk);
+    if (!rc)
+        rc = hint_ram(r, hint, disk);
+    return rc;
+}
+
+int disk_read_hints(struct reader *r, xmlNode *ours, struct domain_spec *spec)
+{
+    unsigned seen = 0;
+
+    for (xmlNode *c = ours->children; c; c = c->next) {
+        int rc;
+
+        if (c->type != XML_ELEMENT_NODE)
+            continue;
+        if (spec->kind == POLICY_DRIVER || !reader_is_ours(c) || strcmp((const char *)c->name, "disk"))
+            return reader_refuse(r, reader_line(c), "unknown element <%.40s> in our <domain> of a %s",
+                                 (const char *)c->name, policy_kind_name(spec->kind));
+        rc = read_hint(r, c, spec, &seen);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int disk_check_complete(struct reader *r, struct domain_spec *spec)
+{
+    for (unsigned i = 0; i < spec->ndisks; i++)
+        if (spec->disks[i].source != POLICY_SOURCE_RAM && !*spec->disks[i].path)
+            return reader_refuse(r, spec->disks[i].line, "disk %s has no <source>", spec->disks[i].dev);
+    return 0;
+}

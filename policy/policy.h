@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * policy.h - what an operator describes: driver domains and guests, in libvirt
+ * domain XML (https://libvirt.org/formatdomain.html) with one <metadata>
+ * element of our own namespace.  README.md in this folder is the manual of
+ * what is read; bulkhead.rng is the schema.
+ *
+ * Pure functions: no file, no clock, no global state but libxml2's.  The text
+ * may come from anyone: it is bounded, it may not have a DOCTYPE, and it is
+ * refused whole with one sentence or understood whole.
+ */
+#ifndef BULKHEAD_POLICY_H
+#define BULKHEAD_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define POLICY_NS "urn:bulkhead:domain:1"
+
+#define POLICY_XML_MAX      (1u << 20) /* bytes of one document                    */
+#define POLICY_NAME_MAX     48         /* with NUL                                 */
+#define POLICY_PATH_MAX     1024       /* with NUL                                 */
+#define POLICY_UUID_MAX     37         /* with NUL                                 */
+#define POLICY_DISKS_MAX    16         /* vda .. vdp                               */
+#define POLICY_HOSTDEVS_MAX 16
+#define POLICY_ERR_MAX      512        /* a sentence, with NUL                     */
+#define POLICY_NOTES_MAX    32
+#define POLICY_NOTE_MAX     256
+
+#define POLICY_DRIVER_MEMORY_MIN (16ull << 20)
+#define POLICY_QUEUES_MAX        8u
+#define POLICY_POOL_PAGES_MIN    64u    /* of 4 KiB, a queue                       */
+#define POLICY_POOL_PAGES_MAX    65536u
+#define POLICY_WEIGHT_MAX        1000u
+#define POLICY_WEIGHT_DEFAULT    100u
+#define POLICY_RAM_MIN           (1ull << 20)
+#define POLICY_RAM_MAX           (1ull << 40)
+#define POLICY_CPUS_MAX          64u
+
+enum policy_kind { POLICY_DRIVER = 1, POLICY_GUEST };
+enum policy_class { POLICY_CLASS_NONE, POLICY_CLASS_BLK };
+enum policy_door { POLICY_DOOR_NONE, POLICY_DOOR_NBD, POLICY_DOOR_NATIVE };
+enum policy_grants { POLICY_GRANTS_AUTO, POLICY_GRANTS_PERSISTENT, POLICY_GRANTS_COPY, POLICY_GRANTS_MAP };
+enum policy_source { POLICY_SOURCE_FILE = 1, POLICY_SOURCE_BLOCK, POLICY_SOURCE_RAM };
+
+struct policy_disk {
+    char dev[8];                    /* "vda"                                       */
+    unsigned devid;                 /* its virtual device number, 51712 for vda    */
+    char backend[POLICY_NAME_MAX];  /* the driver domain that serves it            */
+    enum policy_source source;
+    char path[POLICY_PATH_MAX];     /* absolute; "" for a ram disk                 */
+    uint64_t ram_bytes;             /* 0 unless a ram disk                         */
+    bool readonly;
+    bool direct;                    /* cache='none': O_DIRECT                      */
+    unsigned queues;                /* 0: not said                                 */
+    unsigned pool_pages;            /* a queue; 0: not said                        */
+    unsigned weight;                /* 1 .. POLICY_WEIGHT_MAX                      */
+    enum policy_grants grants;
+    unsigned line;                  /* of <disk>                                   */
+};
+
+struct domain_spec {
+    enum policy_kind kind;
+    enum policy_class cls;          /* of a driver domain                          */
+    enum policy_door door;          /* of a guest                                  */
+    char name[POLICY_NAME_MAX];
+    char uuid[POLICY_UUID_MAX];     /* lower case; "" when not said                */
+    uint64_t memory_bytes;
+    uint64_t cpus;                  /* bit mask; 0: any                            */
+    unsigned name_line;
+    unsigned nhostdevs;             /* driver: the block devices that it may serve; 0: any */
+    char hostdevs[POLICY_HOSTDEVS_MAX][POLICY_PATH_MAX];
+    unsigned ndisks;                /* guest                                       */
+    struct policy_disk disks[POLICY_DISKS_MAX];
+};
+
+/* What the document says that is accepted and not used: "FILE:LINE: note: ...". */
+struct policy_notes {
+    unsigned n;
+    char text[POLICY_NOTES_MAX][POLICY_NOTE_MAX];
+};
+
+/*
+ * Reads one document.  filename is used in sentences only.  0, or -EINVAL with
+ * one sentence "FILE:LINE: ..." in err and *spec zeroed; -ENOMEM likewise.
+ * Nothing in *spec points into xml.
+ */
+int policy_parse(const char *xml, size_t len, const char *filename, struct domain_spec *spec,
+                 char err[POLICY_ERR_MAX], struct policy_notes *notes);
+
+/*
+ * The schema alone, for tests that it agrees with policy_parse().  0 or
+ * -EINVAL with a sentence.
+ */
+int policy_schema_check(const char *xml, size_t len, const char *filename, char err[POLICY_ERR_MAX]);
+
+/* "" or 1 .. POLICY_NAME_MAX - 1 of A-Z a-z 0-9 . _ -, beginning with one of the
+ * first three kinds: safe as a file name. */
+bool policy_name_ok(const char *name);
+
+/*
+ * Makes text from elsewhere fit for a terminal, a log line and JSON, in place:
+ * control characters and bytes that are not UTF-8 become '?'.
+ */
+void policy_clean_text(char *s);
+
+/* libvirt's words for kinds and choices; never NULL. */
+const char *policy_kind_name(enum policy_kind kind);
+const char *policy_class_name(const struct domain_spec *spec); /* blk, nbd, native */
+const char *policy_grants_name(enum policy_grants grants);
+
+#endif

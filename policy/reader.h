@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* reader.h - shared by the files of this folder: a document being read. */
+#ifndef BULKHEAD_POLICY_READER_H
+#define BULKHEAD_POLICY_READER_H
+
+#include <libxml/tree.h>
+
+#include "policy.h"
+
+struct reader {
+    const char *file;
+    char *err;                  /* POLICY_ERR_MAX                                  */
+    struct policy_notes *notes; /* may be NULL                                     */
+};
+
+/* Puts "FILE:LINE: sentence" into r->err; always returns -EINVAL. */
+int reader_refuse(struct reader *r, long line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Once for each distinct text. */
+void reader_note(struct reader *r, long line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static inline long reader_line(const xmlNode *node)
+{
+    return xmlGetLineNo(node);
+}
+
+/* Parses; NULL with a sentence in r->err. */
+xmlDoc *reader_load(struct reader *r, const char *xml, size_t len);
+
+/* True for an element of no namespace with that name. */
+bool reader_is(const xmlNode *node, const char *name);
+bool reader_is_ours(const xmlNode *node);
+/* The n-th child element of no namespace with that name, or NULL. */
+xmlNode *reader_child(xmlNode *parent, const char *name, unsigned n);
+
+/* Text of an element or attribute without the blanks around it, into buf.
+ * -ENOENT: no such attribute; -E2BIG: does not fit. */
+int reader_text(xmlNode *node, char *buf, size_t cap);
+int reader_attr(xmlNode *node, const char *name, char *buf, size_t cap);
+/* As above, a decimal number; -ERANGE past max, -EINVAL no number. */
+int reader_attr_number(xmlNode *node, const char *name, uint64_t max, uint64_t *out);
+
+/* units.c: plain decimal digits; libvirt's scaled sizes; a set of CPUs. */
+int units_decimal(const char *text, uint64_t max, uint64_t *out);
+int units_bytes(const char *text, const char *unit, uint64_t *out);
+int units_cpuset(const char *text, uint64_t *mask);
+
+/* disk.c */
+int disk_read(struct reader *r, xmlNode *node, struct domain_spec *spec);
+int disk_read_hints(struct reader *r, xmlNode *ours, struct domain_spec *spec);
+int disk_check_complete(struct reader *r, struct domain_spec *spec);
+
+/* schema.c */
+int schema_check(struct reader *r, xmlDoc *doc);
+
+#endif
