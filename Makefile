@@ -22,7 +22,7 @@ LDFLAGS  += -Wl,-z,relro,-z,now
 # units, the fuzzers and the in-process tests are what sanitizers watch.
 ifdef SAN
 comma    := ,
-BUILD    := $(BUILD)-$(subst $(comma),-,$(SAN))
+override BUILD := $(BUILD)-$(subst $(comma),-,$(SAN))
 CFLAGS   += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=$(SAN)
 endif
@@ -33,7 +33,7 @@ pkg_cflags := $(shell $(PKG) --cflags libxml-2.0 jansson liburing 2>/dev/null)
 CPPFLAGS += $(pkg_cflags)
 
 # ---- what each program is made of: a folder is a part -----------------------
-SHIM_SRC   := $(wildcard hyp-shim/*.c) hyp-shim/local/client.c hyp-shim/local/jail.c
+SHIM_SRC   := $(wildcard hyp-shim/*.c) $(wildcard hyp-shim/local/*.c)
 CORE_SRC   := $(filter-out %/main.c,$(wildcard hyp-shim/local/core/*.c))
 STORE_SRC  := $(filter-out %/main.c,$(wildcard hyp-shim/local/store/*.c))
 BLK_SRC    := $(wildcard backends/blk/*.c)
@@ -93,10 +93,12 @@ $(OBJ)/pic/%.o: %.c
 pic = $(patsubst %.c,$(OBJ)/pic/%.o,$(1))
 $(FRONT_SO): $(call pic,$(FRONT_SRC) $(SHIM_SRC)) frontends/libbulkhead.map
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libbulkhead.so.0 -Wl,--version-script=frontends/libbulkhead.map -o $@ $(filter %.o,$^) -lseccomp
-$(PLUGIN): $(call pic,frontends/door/nbd_plugin.c $(FRONT_SRC) $(SHIM_SRC))
+$(PLUGIN): $(call pic,frontends/door/nbd_plugin.c frontends/door/lane.c $(FRONT_SRC) $(SHIM_SRC))
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^ -lseccomp
 
-# Files that a program carries inside (schemas): policy/%.rng becomes a C array.
+# The schema is carried inside the program (.incbin).
+$(OBJ)/policy/schema.o $(BUILD)/fuzz/obj/policy/schema.o: policy/bulkhead.rng
+
 $(OBJ)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -110,6 +112,17 @@ TEST_LIBS := -lcmocka -luring -lseccomp -lxml2 -ljansson -lcap-ng -lxenstore
 $(BUILD)/tests/%: $(OBJ)/tests/%.o $(ALL_A)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(TEST_LIBS)
+
+# Programs that a test runs inside a jail with an empty root.
+$(BUILD)/tests/integration/helpers/%: $(OBJ)/tests/integration/helpers/%.o $(SHIM_A)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
+$(BUILD)/tests/integration/test_core: | $(BUILD)/tests/integration/helpers/core_domain $(BUILD)/bulkhead-core
+# The hostile driver domain has a block driver domain's ring.
+$(BUILD)/tests/integration/helpers/confine_probe: $(call obj,tests/integration/helpers/confine_probe.c $(BLK_SRC)) $(SHIM_A)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -luring -lseccomp
+$(BUILD)/tests/integration/test_confine: | $(BUILD)/tests/integration/helpers/confine_probe $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store
 
 .PHONY: unit
 unit: $(UNIT)
@@ -129,11 +142,67 @@ $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libfuz
 	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -luring -lseccomp -lxml2 -ljansson -lcap-ng
 -include $(shell find $(BUILD)/fuzz -name '*.d' 2>/dev/null)
 
-.PHONY: fuzz
+.PHONY: fuzz fuzzers
+fuzzers: $(FUZZ)
 fuzz: $(FUZZ)
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
 
+# ---- what people call ---------------------------------------------------------
+# Packages come first and make starts anew after them: what it looked up before
+# they were there (pkg-config) would be wrong.
+AGAIN = $(MAKE) --no-print-directory BUILD=$(BUILD) $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc))
+
+.PHONY: help demo check check-fast bench tcb tidy install uninstall clean
+help:
+	@echo 'make              build into $(BUILD)/'
+	@echo 'make demo         two guests on one disk driver domain, verified (root)'
+	@echo 'make check        every test (root); check-fast: under two minutes'
+	@echo 'make bench        what it costs: tables (root)'
+	@echo 'make fuzz         every fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make tcb          lines of code of each part'
+	@echo 'make tidy         clang-tidy'
+	@echo 'make install      into DESTDIR=$(DESTDIR) PREFIX=$(PREFIX); uninstall'
+	@echo 'make clean        remove $(BUILD)/'
+demo:
+	@deploy/packages build run demo
+	@echo 'building into $(BUILD)/'
+	@$(AGAIN) -s all
+	@BUILD=$(BUILD) deploy/demo
+check check-fast:
+	@deploy/packages
+	@BUILD=$(BUILD) tests/check $(if $(filter check-fast,$@),--fast)
+bench: all
+	@BUILD=$(BUILD) tests/bench/all
+tcb:
+	@deploy/tcb
+
+TIDY_SRC := $(filter-out tests/vm/%,$(wildcard hyp-shim/*.c hyp-shim/*/*.c hyp-shim/*/*/*.c backends/*/*.c \
+            frontends/*.c frontends/*/*.c driverdom/*.c driverdom/*/*.c policy/*.c deploy/cli/*.c tests/*.c tests/*/*.c))
+tidy:
+	@printf '%s\n' $(TIDY_SRC) | xargs -P $(or $(JOBS),2) -n 4 sh -c \
+	  'clang-tidy --quiet "$$@" -- $(subst ','\'',$(CPPFLAGS)) -std=c17 -pthread 2>/dev/null' tidy
+
+LIBEXEC  := $(DESTDIR)$(PREFIX)/libexec/bulkhead
+INSTALLED = bin/bulkhead sbin/bulkheadd libexec/bulkhead lib/libbulkhead.a lib/libbulkhead.so lib/libbulkhead.so.0 \
+            lib/pkgconfig/bulkhead-blkfront.pc include/bulkhead share/bulkhead
+install: all
+	install -D -m 755 $(BUILD)/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
+	install -D -m 755 $(BUILD)/bulkheadd $(DESTDIR)$(PREFIX)/sbin/bulkheadd
+	install -d $(LIBEXEC)
+	install -m 755 $(addprefix $(BUILD)/bulkhead-,core store blk nbd) $(LIBEXEC)
+	install -m 644 $(PLUGIN) $(LIBEXEC)
+	install -D -m 644 $(FRONT_A) $(DESTDIR)$(PREFIX)/lib/libbulkhead.a
+	install -m 644 $(FRONT_SO) $(DESTDIR)$(PREFIX)/lib/libbulkhead.so.0
+	ln -sf libbulkhead.so.0 $(DESTDIR)$(PREFIX)/lib/libbulkhead.so
+	install -D -m 644 frontends/include/bulkhead/blkfront.h $(DESTDIR)$(PREFIX)/include/bulkhead/blkfront.h
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|g; s|@VERSION@|$(VERSION)|g' frontends/bulkhead-blkfront.pc.in \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/bulkhead-blkfront.pc
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bulkhead policy/bulkhead.rng
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bulkhead/examples deploy/examples/*.xml
+uninstall:
+	rm -rf $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
+
 .SECONDARY:
-.PHONY: clean
 clean:
 	rm -rf $(BUILD)

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench.h - `bulkhead bench`: what a disk served by a driver domain costs.
+ *
+ * A benchmark starts a stack of its own (daemon, core, store, one driver
+ * domain, its guests) in a private run directory, measures, and leaves nothing
+ * behind.  It needs root, as the daemon does.
+ */
+#ifndef BULKHEAD_BENCH_H
+#define BULKHEAD_BENCH_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+/*
+ * argv[0] is the benchmark ("blk", "fair"), its options follow.  run_dir is
+ * where the operator's own stack lives, which no benchmark touches.  json: one
+ * object instead of a table.  Returns the exit status: 0, 1 failure, 2 misuse.
+ */
+int bench_main(int argc, char **argv, const char *run_dir, bool json);
+
+/* Set by SIGINT and SIGTERM: loops end early and the stack is taken down. */
+extern volatile sig_atomic_t bench_stop;
+
+/* The benchmarks behind bench_main(); same contract. */
+struct bench_options;
+int bench_blk(const struct bench_options *opt);
+int bench_fair(const struct bench_options *opt);
+
+#endif

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+#include "options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BS_MAX (1u << 20) /* 256 indirect segments of a page */
+
+/* "4096", "4k", "1M": 0 when it is no number in min..max. */
+static uint64_t number(const char *text, uint64_t min, uint64_t max)
+{
+    if (text[0] < '0' || text[0] > '9')
+        return 0;
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    unsigned shift = *end == 'k' || *end == 'K' ? 10 : *end == 'm' || *end == 'M' ? 20 : 0;
+    if (shift)
+        end++;
+    if (errno || *end || n > (max >> shift) || n << shift < min)
+        return 0;
+    return n << shift;
+}
+
+static int refuse(char *err, size_t err_bytes, const char *option, const char *value, const char *wanted)
+{
+    snprintf(err, err_bytes, "%s %s: %s", option, value, wanted);
+    return -EINVAL;
+}
+
+static bool parse_op(const char *text, enum load_op *op)
+{
+    for (int i = LOAD_RANDREAD; i <= LOAD_WRITE; i++)
+        if (strcmp(text, load_op_name((enum load_op)i)) == 0) {
+            *op = (enum load_op)i;
+            return true;
+        }
+    return false;
+}
+
+static bool parse_seconds(const char *text, double *out)
+{
+    char *end;
+    double s = strtod(text, &end);
+    if (end == text || *end || !(s >= 0.05 && s <= 3600))
+        return false;
+    *out = s;
+    return true;
+}
+
+static int parse_value(struct bench_options *opt, const char *o, const char *v, char *err, size_t n)
+{
+    uint64_t x = 0;
+    if (strcmp(o, "--device") == 0) {
+        opt->device = v;
+        return *v ? 0 : refuse(err, n, o, v, "name a file, a block device or ram");
+    }
+    if (strcmp(o, "--op") == 0)
+        return parse_op(v, &opt->op) ? 0 : refuse(err, n, o, v, "must be randread, randwrite, read or write");
+    if (strcmp(o, "--seconds") == 0)
+        return parse_seconds(v, &opt->seconds) ? 0 : refuse(err, n, o, v, "must be 0.05 to 3600");
+    if (strcmp(o, "--peers") == 0) {
+        opt->uring = strcmp(v, "uring") == 0;
+        return opt->uring ? 0 : refuse(err, n, o, v, "the only peer of a disk is uring");
+    }
+    if (strcmp(o, "--bs") == 0) {
+        x = number(v, 512, BS_MAX);
+        opt->bs = (uint32_t)x;
+        return x && x % 512 == 0 ? 0 : refuse(err, n, o, v, "must be a multiple of 512, at most 1M");
+    }
+    if (strcmp(o, "--depth") == 0) {
+        opt->depth = (unsigned)(x = number(v, 1, LOAD_DEPTH_MAX));
+        return x ? 0 : refuse(err, n, o, v, "must be 1 to 512");
+    }
+    if (strcmp(o, "--queues") == 0) {
+        opt->queues = (unsigned)(x = number(v, 1, LOAD_QUEUES_MAX));
+        return x ? 0 : refuse(err, n, o, v, "must be 1 to 8");
+    }
+    if (strcmp(o, "--runs") == 0) {
+        opt->runs = (unsigned)(x = number(v, 1, BENCH_RUNS_MAX));
+        return x ? 0 : refuse(err, n, o, v, "must be 1 to 100");
+    }
+    return refuse(err, n, "no such option", o, "see bulkhead bench --help");
+}
+
+int bench_options_parse(struct bench_options *opt, int argc, char **argv, char *err, size_t err_bytes)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *o = argv[i];
+        if (strcmp(o, "--json") == 0) {
+            opt->json = true;
+        } else if (strcmp(o, "--help") == 0 || strcmp(o, "-h") == 0) {
+            opt->help = true;
+        } else if (strncmp(o, "--", 2) != 0) {
+            return refuse(err, err_bytes, "unexpected", o, "options begin with --, see bulkhead bench --help");
+        } else {
+            char name[32];
+            const char *eq = strchr(o, '='), *value = eq ? eq + 1 : i + 1 < argc ? argv[++i] : NULL;
+            size_t len = eq ? (size_t)(eq - o) : strlen(o);
+            snprintf(name, sizeof(name), "%.*s", (int)(len < sizeof(name) ? len : sizeof(name) - 1), o);
+            if (!value)
+                return refuse(err, err_bytes, name, "", "needs a value");
+            int error = parse_value(opt, name, value, err, err_bytes);
+            if (error)
+                return error;
+        }
+    }
+    return 0;
+}

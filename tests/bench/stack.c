@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+#include "stack.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define START_MS 10000
+#define STOP_MS  8000
+#define STEP_MS  10
+
+__attribute__((format(printf, 3, 4)))
+static int fail(struct stack *st, int error, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(st->error, sizeof(st->error), format, ap);
+    va_end(ap);
+    return error;
+}
+
+static void sleep_ms(unsigned ms)
+{
+    struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&ts, NULL);
+}
+
+void stack_cpus(unsigned queues, struct stack_cpus *out)
+{
+    memset(out, 0, sizeof(*out));
+    uint64_t all[STACK_CPUS_MAX];
+    unsigned n = 0;
+    cpu_set_t set;
+    sched_getaffinity(0, sizeof(set), &set);
+    for (unsigned cpu = 0; cpu < STACK_CPUS_MAX; cpu++)
+        if (CPU_ISSET(cpu, &set))
+            all[n++] = cpu;
+    out->shared = n / 2 < queues;
+    for (unsigned i = 0; i < n; i++) {
+        if (out->shared || i < n / 2)
+            out->guests[out->guests_count++] = all[i];
+        if (out->shared || i >= n / 2)
+            out->backend[out->backend_count++] = all[i];
+    }
+}
+
+/* ------------------------------------------------------------- the daemon */
+
+/* Beside this program, or where `make install` puts it. */
+static int find_daemon(struct stack *st, char *path, size_t bytes)
+{
+    static const char *const places[] = {"bulkheadd", "../sbin/bulkheadd"};
+    char self[256];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (n < 0)
+        return fail(st, -errno, "cannot tell where this program is: %s", strerror(errno));
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    *slash = '\0';
+    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        snprintf(path, bytes, "%s/%s", self, places[i]);
+        if (access(path, X_OK) == 0)
+            return 0;
+    }
+    return fail(st, -ENOENT, "bulkheadd is neither in %s nor in %s/../sbin; build or install it", self, self);
+}
+
+static int connect_daemon(struct stack *st)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/bulkheadd.sock", st->dir);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    st->out = fd;
+    st->in = fdopen(fd, "r");
+    return st->in ? 0 : -errno;
+}
+
+/* The last line that the daemon wrote before it gave up. */
+static int tell_daemon_exit(struct stack *st, int status)
+{
+    char path[128], line[256] = "", last[256] = "no word";
+    snprintf(path, sizeof(path), "%s/bulkheadd.log", st->dir);
+    FILE *log = fopen(path, "re");
+    while (log && fgets(line, sizeof(line), log))
+        if (line[0] != '\n')
+            snprintf(last, sizeof(last), "%s", line);
+    if (log)
+        fclose(log);
+    last[strcspn(last, "\n")] = '\0';
+    return fail(st, -ECHILD, "bulkheadd ended at once (status %d): %s", WEXITSTATUS(status), last);
+}
+
+static void run_daemon(const struct stack *st, const char *path)
+{
+    char log[128];
+    snprintf(log, sizeof(log), "%s/bulkheadd.log", st->dir);
+    int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || null < 0 || dup2(null, 0) < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
+        _exit(127);
+    /* Ctrl-C is for the benchmark, which then takes the daemon down in order. */
+    setpgid(0, 0);
+    execl(path, "bulkheadd", "--run-dir", st->dir, "--foreground", (char *)NULL);
+    _exit(127);
+}
+
+int stack_start(struct stack *st)
+{
+    memset(st, 0, sizeof(*st));
+    st->out = -1;
+    if (geteuid() != 0)
+        return fail(st, -EPERM, "starting a driver domain needs root; run this as root or with sudo");
+    char path[300];
+    int error = find_daemon(st, path, sizeof(path));
+    if (error)
+        return error;
+    snprintf(st->dir, sizeof(st->dir), "/tmp/bulkhead-bench.XXXXXX");
+    if (!mkdtemp(st->dir)) {
+        st->dir[0] = '\0';
+        return fail(st, -errno, "cannot make a directory in /tmp: %s", strerror(errno));
+    }
+    chmod(st->dir, 0755);
+    st->daemon = fork();
+    if (st->daemon < 0) {
+        st->daemon = 0;
+        return fail(st, -errno, "cannot start bulkheadd: %s", strerror(errno));
+    }
+    if (st->daemon == 0)
+        run_daemon(st, path);
+    for (unsigned ms = 0; ms < START_MS; ms += STEP_MS) {
+        int status;
+        if (connect_daemon(st) == 0)
+            return 0;
+        if (waitpid(st->daemon, &status, WNOHANG) == st->daemon) {
+            st->daemon = 0;
+            return tell_daemon_exit(st, status);
+        }
+        sleep_ms(STEP_MS);
+    }
+    return fail(st, -ETIMEDOUT, "bulkheadd did not open %s/bulkheadd.sock in %d s", st->dir, START_MS / 1000);
+}
+
+static int remove_one(const char *path, const struct stat *sb, int kind, struct FTW *ftw)
+{
+    (void)sb, (void)kind, (void)ftw;
+    return remove(path);
+}
+
+void stack_end(struct stack *st)
+{
+    if (st->in)
+        fclose(st->in);
+    st->in = NULL;
+    if (st->daemon > 0) {
+        kill(st->daemon, SIGTERM);
+        unsigned ms = 0;
+        while (waitpid(st->daemon, NULL, WNOHANG) == 0 && ms++ < STOP_MS / STEP_MS)
+            sleep_ms(STEP_MS);
+        if (ms > STOP_MS / STEP_MS) {
+            kill(st->daemon, SIGKILL); /* the core sees that and ends every domain */
+            waitpid(st->daemon, NULL, 0);
+        }
+        st->daemon = 0;
+    }
+    if (st->dir[0])
+        nftw(st->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    st->dir[0] = '\0';
+}
+
+/* --------------------------------------------------------------- requests */
+
+static int send_line(struct stack *st, json_t *request)
+{
+    char *text = json_dumps(request, JSON_COMPACT);
+    if (!text)
+        return -ENOMEM;
+    size_t n = strlen(text), at = 0;
+    text[n++] = '\n';
+    while (at < n) {
+        ssize_t sent = send(st->out, text + at, n - at, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EINTR)
+            break;
+        at += sent > 0 ? (size_t)sent : 0;
+    }
+    free(text);
+    return at == n ? 0 : -EPIPE;
+}
+
+int stack_call(struct stack *st, json_t *request, json_t **reply)
+{
+    int error = send_line(st, request);
+    json_decref(request);
+    if (error)
+        return fail(st, error, "bulkheadd hung up");
+    char *line = NULL;
+    size_t room = 0;
+    json_t *answer = NULL, *ok = NULL;
+    while (!ok) { /* lines of progress come first */
+        json_decref(answer);
+        if (getline(&line, &room, st->in) < 0) {
+            free(line);
+            return fail(st, -EPIPE, "bulkheadd hung up; its log: %s/bulkheadd.log", st->dir);
+        }
+        answer = json_loads(line, 0, NULL);
+        ok = json_object_get(answer, "ok");
+    }
+    free(line);
+    if (!json_is_true(ok)) {
+        const char *why = json_string_value(json_object_get(answer, "error"));
+        error = fail(st, -EIO, "%s", why ? why : "bulkheadd refused without a reason");
+    }
+    if (reply && !error)
+        *reply = json_incref(answer);
+    json_decref(answer);
+    return error;
+}
+
+static int define_and_start(struct stack *st, const char *name, const char *xml)
+{
+    int error = stack_call(st, json_pack("{s:s,s:s+,s:s}", "cmd", "define", "file", name, ".xml", "xml", xml), NULL);
+    if (!error)
+        error = stack_call(st, json_pack("{s:s,s:s}", "cmd", "start", "name", name), NULL);
+    return error;
+}
+
+/* ---------------------------------------------------------------- domains */
+
+static void put_escaped(FILE *xml, const char *text)
+{
+    for (; *text; text++) {
+        if (strchr("<>&'\"", *text))
+            fprintf(xml, "&#%d;", *text);
+        else
+            fputc(*text, xml);
+    }
+}
+
+int stack_driver_domain(struct stack *st, const char *name, const uint64_t *cpus, unsigned n)
+{
+    char set[STACK_CPUS_MAX * 4] = "", xml[1024];
+    for (unsigned i = 0, at = 0; i < n && at < sizeof(set) - 4; i++)
+        at += (unsigned)snprintf(set + at, sizeof(set) - at, "%s%u", i ? "," : "", (unsigned)cpus[i]);
+    snprintf(xml, sizeof(xml),
+             "<domain type='lxc'>\n  <name>%s</name>\n  <memory unit='MiB'>1024</memory>\n"
+             "  <vcpu cpuset='%s'>%u</vcpu>\n  <os><type>exe</type></os>\n"
+             "  <metadata><b:domain xmlns:b='urn:bulkhead:domain:1' kind='driver' class='blk'/></metadata>\n"
+             "</domain>\n", name, set, n);
+    return define_and_start(st, name, xml);
+}
+
+static void put_disk(FILE *xml, const struct stack_disk *disk, const char *path, const char *backend, unsigned queues)
+{
+    struct stat sb;
+    bool block = path && stat(path, &sb) == 0 && S_ISBLK(sb.st_mode);
+    fprintf(xml, "<disk type='%s' device='disk'><driver name='bulkhead' type='raw' cache='writeback' queues='%u'/>",
+            block ? "block" : "file", queues);
+    if (path) {
+        fprintf(xml, "<source %s='", block ? "dev" : "file");
+        put_escaped(xml, path);
+        fputs("'/>", xml);
+    }
+    fprintf(xml, "<backenddomain name='%s'/><target dev='%s' bus='xen'/>%s</disk>\n", backend, disk->target,
+            disk->readonly ? "<readonly/>" : "");
+}
+
+int stack_guest(struct stack *st, const char *name, const char *driver_domain, const struct stack_disk *disk,
+                unsigned queues, char *attach, size_t attach_bytes)
+{
+    char *path = NULL, *text = NULL;
+    size_t length;
+    if (disk->path && !(path = realpath(disk->path, NULL)))
+        return fail(st, -errno, "%s: %s", disk->path, strerror(errno));
+    FILE *xml = open_memstream(&text, &length);
+    if (!xml) {
+        free(path);
+        return fail(st, -ENOMEM, "out of memory");
+    }
+    fprintf(xml, "<domain type='lxc'>\n  <name>%s</name>\n  <memory unit='MiB'>1024</memory>\n  <vcpu>1</vcpu>\n"
+            "  <os><type>exe</type></os>\n"
+            "  <metadata><b:domain xmlns:b='urn:bulkhead:domain:1' kind='guest' door='native'>", name);
+    if (!path)
+        fprintf(xml, "<b:disk dev='%s' ram='%llu'/>", disk->target, (unsigned long long)disk->bytes);
+    fputs("</b:domain></metadata>\n  <devices>", xml);
+    put_disk(xml, disk, path, driver_domain, queues);
+    fputs("</devices>\n</domain>\n", xml);
+    fclose(xml);
+    int error = define_and_start(st, name, text);
+    snprintf(attach, attach_bytes, "%s/guests/%s/attach.sock", st->dir, name);
+    free(text);
+    free(path);
+    return error;
+}
+
+/* The first word of /proc/PID/task/TID/schedstat is time on a CPU in ns. */
+static uint64_t task_cpu_ns(long pid, const char *tid)
+{
+    char path[128], line[128] = "";
+    snprintf(path, sizeof(path), "/proc/%ld/task/%.20s/schedstat", pid, tid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return 0;
+    if (!fgets(line, sizeof(line), f))
+        line[0] = '\0';
+    fclose(f);
+    return strtoull(line, NULL, 10);
+}
+
+uint64_t stack_cpu_ns(struct stack *st, const char *name)
+{
+    json_t *reply = NULL;
+    if (stack_call(st, json_pack("{s:s,s:s}", "cmd", "info", "name", name), &reply) != 0)
+        return 0;
+    json_t *pid = json_object_get(json_object_get(reply, "info"), "pid");
+    char path[64];
+    long id = (long)json_integer_value(pid);
+    snprintf(path, sizeof(path), "/proc/%ld/task", id);
+    json_decref(reply);
+    DIR *tasks = id > 0 ? opendir(path) : NULL;
+    uint64_t sum = 0;
+    for (struct dirent *e; tasks && (e = readdir(tasks));)
+        if (e->d_name[0] != '.')
+            sum += task_cpu_ns(id, e->d_name);
+    if (tasks)
+        closedir(tasks);
+    return sum;
+}

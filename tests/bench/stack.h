@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stack.h - a whole private stack for one benchmark.
+ *
+ * A daemon in a run directory of its own, one driver domain, some guests that
+ * this process then becomes by their attach sockets.  Everything goes through
+ * the daemon's socket as the `bulkhead` command would do it.  Each function
+ * returns 0 or a negative errno, and says what went wrong in st->error.
+ */
+#ifndef BULKHEAD_BENCH_STACK_H
+#define BULKHEAD_BENCH_STACK_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#define STACK_CPUS_MAX 64u
+
+struct stack {
+    char dir[64];    /* the private run directory; "" when there is none */
+    pid_t daemon;    /* 0 when there is none                             */
+    FILE *in;        /* the daemon's socket                              */
+    int out;
+    char error[512];
+};
+
+struct stack_disk {
+    const char *target; /* "vda"                                        */
+    const char *path;   /* NULL: ram                                     */
+    uint64_t bytes;     /* of a ram disk                                 */
+    bool readonly;
+};
+
+/*
+ * CPUs that this process may use, split in two: guests' threads on the first
+ * part, workers of the driver domain on the rest.  When a part has fewer CPUs
+ * than there are queues both get all, and share them.
+ */
+struct stack_cpus {
+    bool shared;
+    unsigned guests_count, backend_count;
+    uint64_t guests[STACK_CPUS_MAX], backend[STACK_CPUS_MAX];
+};
+void stack_cpus(unsigned queues, struct stack_cpus *out);
+
+/* After any outcome, stack_end() takes down what there is. */
+int stack_start(struct stack *st);
+void stack_end(struct stack *st);
+
+/* A driver domain for disks with one worker on each of n CPUs. */
+int stack_driver_domain(struct stack *st, const char *name, const uint64_t *cpus, unsigned n);
+/* A native guest with one disk from that driver domain; attach receives the
+ * socket's path. */
+int stack_guest(struct stack *st, const char *name, const char *driver_domain, const struct stack_disk *disk,
+                unsigned queues, char *attach, size_t attach_bytes);
+
+/* One request; *reply (when not NULL) is the daemon's last line, owned by the caller. */
+int stack_call(struct stack *st, json_t *request, json_t **reply);
+/* CPU time of all threads of a running domain so far, in ns; 0 when it cannot be told. */
+uint64_t stack_cpu_ns(struct stack *st, const char *name);
+
+#endif
