@@ -124,7 +124,10 @@ $(BUILD)/tests/integration/helpers/confine_probe: $(call obj,tests/integration/h
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -luring -lseccomp
 $(BUILD)/tests/integration/test_confine: | $(BUILD)/tests/integration/helpers/confine_probe $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store
 
-.PHONY: unit
+HELPERS  := $(patsubst tests/integration/%.c,$(BUILD)/tests/integration/%,$(wildcard tests/integration/helpers/*.c))
+
+.PHONY: unit integration-programs
+integration-programs: $(INTEG_C) $(HELPERS)
 unit: $(UNIT)
 	@tests/run-unit $(UNIT)
 

@@ -34,7 +34,8 @@ static int read_target(struct reader *r, xmlNode *node, struct domain_spec *spec
         if (spec->disks[i].devid == disk->devid)
             return reader_refuse(r, reader_line(target), "target dev '%s' is used twice (first in line %u)",
                                  disk->dev, spec->disks[i].line);
-    if (reader_attr(target, "bus", bus, sizeof(bus)) != -ENOENT && strcmp(bus, "virtio") && strcmp(bus, "xen"))
+    if (reader_attr(target, "bus", bus, sizeof(bus)) != -ENOENT && strcmp(bus, "virtio") != 0 &&
+        strcmp(bus, "xen") != 0)
         return reader_refuse(r, reader_line(target), "bus of %s must be 'virtio' or 'xen'", disk->dev);
     return 0;
 }
@@ -69,27 +70,29 @@ static int read_driver(struct reader *r, xmlNode *node, struct policy_disk *disk
 
     if (!driver)
         return 0;
-    if (reader_attr(driver, "name", text, sizeof(text)) != -ENOENT && strcmp(text, "bulkhead"))
+    if (reader_attr(driver, "name", text, sizeof(text)) != -ENOENT && strcmp(text, "bulkhead") != 0)
         return reader_refuse(r, reader_line(driver), "driver name of %s must be 'bulkhead'", disk->dev);
-    if (reader_attr(driver, "type", text, sizeof(text)) != -ENOENT && strcmp(text, "raw"))
-        return reader_refuse(r, reader_line(driver), "driver type of %s must be 'raw': no other image format is served",
-                             disk->dev);
+    if (reader_attr(driver, "type", text, sizeof(text)) != -ENOENT && strcmp(text, "raw") != 0)
+        return reader_refuse(r, reader_line(driver),
+                             "driver type of %s must be 'raw': no other image format is served", disk->dev);
     if (reader_attr(driver, "cache", text, sizeof(text)) != -ENOENT) {
-        if (strcmp(text, "none") && strcmp(text, "writeback"))
-            return reader_refuse(r, reader_line(driver), "cache of %s must be 'none' or 'writeback'", disk->dev);
+        if (strcmp(text, "none") != 0 && strcmp(text, "writeback") != 0)
+            return reader_refuse(r, reader_line(driver), "cache of %s must be 'none' or 'writeback'",
+                                 disk->dev);
         disk->direct = !strcmp(text, "none");
     }
     rc = reader_attr_number(driver, "queues", POLICY_QUEUES_MAX, &queues);
     if (rc != -ENOENT) {
         if (rc || queues == 0)
-            return reader_refuse(r, reader_line(driver), "queues of %s must be a number from 1 to %u", disk->dev,
-                                 POLICY_QUEUES_MAX);
+            return reader_refuse(r, reader_line(driver), "queues of %s must be a number from 1 to %u",
+                                 disk->dev, POLICY_QUEUES_MAX);
         disk->queues = (unsigned)queues;
     }
     for (xmlAttr *a = driver->properties; a; a = a->next) {
         const char *name = (const char *)a->name;
 
-        if (!a->ns && strcmp(name, "name") && strcmp(name, "type") && strcmp(name, "cache") && strcmp(name, "queues"))
+        if (!a->ns && strcmp(name, "name") != 0 && strcmp(name, "type") != 0 && strcmp(name, "cache") != 0 &&
+            strcmp(name, "queues") != 0)
             reader_note(r, reader_line(driver), "attribute %.40s of <driver> is not used", name);
     }
     return 0;
@@ -140,15 +143,16 @@ int disk_read(struct reader *r, xmlNode *node, struct domain_spec *spec)
     rc = check_single(r, node);
     if (rc)
         return rc;
-    if (reader_attr(node, "device", text, sizeof(text)) != -ENOENT && strcmp(text, "disk"))
+    if (reader_attr(node, "device", text, sizeof(text)) != -ENOENT && strcmp(text, "disk") != 0)
         return reader_refuse(r, reader_line(node), "a <disk> with <backenddomain> must have device='disk'");
     reader_attr(node, "type", text, sizeof(text));
     disk->source = !strcmp(text, "file") ? POLICY_SOURCE_FILE : POLICY_SOURCE_BLOCK;
-    if (strcmp(text, "file") && strcmp(text, "block"))
+    if (strcmp(text, "file") != 0 && strcmp(text, "block") != 0)
         return reader_refuse(r, reader_line(node), "disk type must be 'file' or 'block', not '%s'", text);
     rc = reader_attr(backend, "name", disk->backend, sizeof(disk->backend));
     if (rc || !policy_name_ok(disk->backend))
-        return reader_refuse(r, reader_line(backend), "<backenddomain name='...'/> must name a driver domain");
+        return reader_refuse(r, reader_line(backend),
+                             "<backenddomain name='...'/> must name a driver domain");
     rc = read_target(r, node, spec, disk);
     if (!rc)
         rc = read_path(r, node, disk);
@@ -173,11 +177,11 @@ static int hint_number(struct reader *r, xmlNode *hint, const char *name, const 
     if (rc == -ENOENT)
         return 0;
     if (rc == 0 && v < min)
-        return reader_refuse(r, reader_line(hint), "%s of %s is too small: the minimum is %llu", name, disk->dev,
-                             (unsigned long long)min);
+        return reader_refuse(r, reader_line(hint), "%s of %s is too small: the minimum is %llu", name,
+                             disk->dev, (unsigned long long)min);
     if (rc || v > max)
-        return reader_refuse(r, reader_line(hint), "%s of %s must be a number from %llu to %llu", name, disk->dev,
-                             (unsigned long long)min, (unsigned long long)max);
+        return reader_refuse(r, reader_line(hint), "%s of %s must be a number from %llu to %llu", name,
+                             disk->dev, (unsigned long long)min, (unsigned long long)max);
     *out = (unsigned)v;
     return 0;
 }
@@ -194,7 +198,8 @@ static int hint_grants(struct reader *r, xmlNode *hint, struct policy_disk *disk
             return 0;
         }
     }
-    return reader_refuse(r, reader_line(hint), "grants of %s must be 'persistent', 'copy' or 'map'", disk->dev);
+    return reader_refuse(r, reader_line(hint), "grants of %s must be 'persistent', 'copy' or 'map'",
+                         disk->dev);
 }
 
 static int hint_ram(struct reader *r, xmlNode *hint, struct policy_disk *disk)
@@ -206,8 +211,9 @@ static int hint_ram(struct reader *r, xmlNode *hint, struct policy_disk *disk)
         return 0;
     if (rc || bytes < POLICY_RAM_MIN || bytes % 4096)
         return reader_refuse(r, reader_line(hint),
-                             "ram of %s must be a number of bytes, a multiple of 4096, from %llu to %llu", disk->dev,
-                             (unsigned long long)POLICY_RAM_MIN, (unsigned long long)POLICY_RAM_MAX);
+                             "ram of %s must be a number of bytes, a multiple of 4096, from %llu to %llu",
+                             disk->dev, (unsigned long long)POLICY_RAM_MIN,
+                             (unsigned long long)POLICY_RAM_MAX);
     if (*disk->path)
         return reader_refuse(r, reader_line(hint), "%s has both ram and a <source>: keep one", disk->dev);
     disk->source = POLICY_SOURCE_RAM;
@@ -228,11 +234,12 @@ static int read_hint(struct reader *r, xmlNode *hint, struct domain_spec *spec, 
         for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && !ok; i++)
             ok = !a->ns && !strcmp((const char *)a->name, known[i]);
         if (!ok)
-            return reader_refuse(r, reader_line(hint), "unknown attribute '%.40s' of our <disk>", (const char *)a->name);
+            return reader_refuse(r, reader_line(hint), "unknown attribute '%.40s' of our <disk>",
+                                 (const char *)a->name);
     }
     reader_attr(hint, "dev", dev, sizeof(dev));
     for (unsigned i = 0; i < spec->ndisks; i++) {
-        if (strcmp(spec->disks[i].dev, dev))
+        if (strcmp(spec->disks[i].dev, dev) != 0)
             continue;
         disk = &spec->disks[i];
         if (*seen & 1u << i)
@@ -242,7 +249,8 @@ static int read_hint(struct reader *r, xmlNode *hint, struct domain_spec *spec, 
     if (!disk)
         return reader_refuse(r, reader_line(hint),
                              "our <disk dev='%s'> names no <disk> with <backenddomain> below <devices>", dev);
-    rc = hint_number(r, hint, "pool-pages", disk, POLICY_POOL_PAGES_MIN, POLICY_POOL_PAGES_MAX, &disk->pool_pages);
+    rc = hint_number(r, hint, "pool-pages", disk, POLICY_POOL_PAGES_MIN, POLICY_POOL_PAGES_MAX,
+                     &disk->pool_pages);
     if (!rc)
         rc = hint_number(r, hint, "weight", disk, 1, POLICY_WEIGHT_MAX, &disk->weight);
     if (!rc)
@@ -261,7 +269,7 @@ int disk_read_hints(struct reader *r, xmlNode *ours, struct domain_spec *spec)
 
         if (c->type != XML_ELEMENT_NODE)
             continue;
-        if (spec->kind == POLICY_DRIVER || !reader_is_ours(c) || strcmp((const char *)c->name, "disk"))
+        if (spec->kind == POLICY_DRIVER || !reader_is_ours(c) || strcmp((const char *)c->name, "disk") != 0)
             return reader_refuse(r, reader_line(c), "unknown element <%.40s> in our <domain> of a %s",
                                  (const char *)c->name, policy_kind_name(spec->kind));
         rc = read_hint(r, c, spec, &seen);

@@ -25,21 +25,25 @@ static int find_ours(struct reader *r, xmlNode *root, xmlNode **ours)
             continue;
         for (xmlAttr *a = n->properties; a; a = a->next)
             if (a->ns && !strcmp((const char *)a->ns->href, POLICY_NS))
-                return reader_refuse(r, reader_line(n), "unknown attribute '%.40s' in the namespace " POLICY_NS,
+                return reader_refuse(r, reader_line(n),
+                                     "unknown attribute '%.40s' in the namespace " POLICY_NS,
                                      (const char *)a->name);
         if (!reader_is_ours(n) || (*ours && n->parent == *ours))
             continue;
-        if (strcmp((const char *)n->name, "domain") || !n->parent || !reader_is(n->parent, "metadata") ||
+        if (strcmp((const char *)n->name, "domain") != 0 || !n->parent || !reader_is(n->parent, "metadata") ||
             n->parent->parent != root)
             return reader_refuse(r, reader_line(n), "unknown element <%.40s> in the namespace " POLICY_NS,
                                  (const char *)n->name);
         if (*ours)
-            return reader_refuse(r, reader_line(n), "a second <domain> of the namespace " POLICY_NS
-                                 " (first in line %ld): only one is allowed", reader_line(*ours));
+            return reader_refuse(r, reader_line(n),
+                                 "a second <domain> of the namespace " POLICY_NS
+                                 " (first in line %ld): only one is allowed",
+                                 reader_line(*ours));
         *ours = n;
     }
     if (!*ours)
-        return reader_refuse(r, reader_line(root), "no <metadata> with a <domain> of the namespace " POLICY_NS
+        return reader_refuse(r, reader_line(root),
+                             "no <metadata> with a <domain> of the namespace " POLICY_NS
                              ": nothing here is for bulkhead");
     return 0;
 }
@@ -52,25 +56,27 @@ static int read_kind(struct reader *r, xmlNode *ours, struct domain_spec *spec)
 
     if (reader_attr(ours, "kind", kind, sizeof(kind)) == -ENOENT)
         return reader_refuse(r, reader_line(ours), "our <domain> has no kind='driver' or kind='guest'");
-    if (strcmp(kind, "driver") && strcmp(kind, "guest"))
+    if (strcmp(kind, "driver") != 0 && strcmp(kind, "guest") != 0)
         return reader_refuse(r, reader_line(ours), "unknown kind '%s': it is 'driver' or 'guest'", kind);
     spec->kind = *kind == 'd' ? POLICY_DRIVER : POLICY_GUEST;
     key = spec->kind == POLICY_DRIVER ? "class" : "door";
     for (xmlAttr *a = ours->properties; a; a = a->next)
-        if (strcmp((const char *)a->name, "kind") && strcmp((const char *)a->name, key))
+        if (strcmp((const char *)a->name, "kind") != 0 && strcmp((const char *)a->name, key) != 0)
             return reader_refuse(r, reader_line(ours), "unknown attribute '%.40s' of our <domain kind='%s'>",
                                  (const char *)a->name, kind);
     given = reader_attr(ours, key, choice, sizeof(choice)) != -ENOENT;
     if (spec->kind == POLICY_DRIVER) {
-        if (!given || strcmp(choice, "blk"))
-            return reader_refuse(r, reader_line(ours), "unknown class '%s': a driver domain's class is 'blk'", choice);
+        if (!given || strcmp(choice, "blk") != 0)
+            return reader_refuse(r, reader_line(ours), "unknown class '%s': a driver domain's class is 'blk'",
+                                 choice);
         spec->cls = POLICY_CLASS_BLK;
     } else if (given && !strcmp(choice, "nbd")) {
         spec->door = POLICY_DOOR_NBD;
     } else if (given && !strcmp(choice, "native")) {
         spec->door = POLICY_DOOR_NATIVE;
     } else {
-        return reader_refuse(r, reader_line(ours), "unknown door '%s': a guest's door is 'nbd' or 'native'", choice);
+        return reader_refuse(r, reader_line(ours), "unknown door '%s': a guest's door is 'nbd' or 'native'",
+                             choice);
     }
     return 0;
 }
@@ -86,7 +92,8 @@ static int read_name(struct reader *r, xmlNode *root, struct domain_spec *spec)
     rc = reader_text(node, spec->name, sizeof(spec->name));
     if (rc || !policy_name_ok(spec->name))
         return reader_refuse(r, reader_line(node),
-                             "a <name> has 1 to %d characters of A-Z a-z 0-9 . _ - and begins with a letter or digit",
+                             "a <name> has 1 to %d characters of A-Z a-z 0-9 . _ - and begins with a letter "
+                             "or digit",
                              POLICY_NAME_MAX - 1);
     return 0;
 }
@@ -125,19 +132,20 @@ static int read_memory(struct reader *r, xmlNode *root, struct domain_spec *spec
     if (!node)
         return reader_refuse(r, reader_line(root), "the domain has no <memory>");
     if (reader_attr(node, "unit", unit, sizeof(unit)) == -ENOENT)
-        strcpy(unit, "KiB");
+        memcpy(unit, "KiB", sizeof("KiB"));
     rc = reader_text(node, text, sizeof(text));
     if (!rc)
         rc = units_bytes(text, unit, &spec->memory_bytes);
     if (rc == -EPROTOTYPE)
-        return reader_refuse(r, reader_line(node), "unknown unit '%s' of <memory>: write b, KB, KiB, MB, MiB, GB or GiB",
-                             unit);
+        return reader_refuse(r, reader_line(node),
+                             "unknown unit '%s' of <memory>: write b, KB, KiB, MB, MiB, GB or GiB", unit);
     if (rc)
         return reader_refuse(r, reader_line(node), "<memory> must be a whole number that fits in 64 bits");
     if (spec->memory_bytes == 0)
         return reader_refuse(r, reader_line(node), "<memory> is 0");
     if (spec->kind == POLICY_DRIVER && spec->memory_bytes < POLICY_DRIVER_MEMORY_MIN)
-        return reader_refuse(r, reader_line(node), "<memory> is too small: a driver domain needs at least %llu MiB",
+        return reader_refuse(r, reader_line(node),
+                             "<memory> is too small: a driver domain needs at least %llu MiB",
                              (unsigned long long)(POLICY_DRIVER_MEMORY_MIN >> 20));
     return 0;
 }
@@ -169,16 +177,18 @@ static int read_hostdev(struct reader *r, xmlNode *node, struct domain_spec *spe
 
     reader_attr(node, "mode", mode, sizeof(mode));
     reader_attr(node, "type", type, sizeof(type));
-    if (strcmp(mode, "capabilities") || strcmp(type, "storage"))
+    if (strcmp(mode, "capabilities") != 0 || strcmp(type, "storage") != 0)
         return reader_refuse(r, reader_line(node),
                              "a <hostdev> of a driver domain must have mode='capabilities' type='storage'");
     if (!block)
-        return reader_refuse(r, reader_line(node), "this <hostdev> has no <source><block>/dev/...</block></source>");
+        return reader_refuse(r, reader_line(node),
+                             "this <hostdev> has no <source><block>/dev/...</block></source>");
     if (spec->nhostdevs == POLICY_HOSTDEVS_MAX)
         return reader_refuse(r, reader_line(node), "more than %d <hostdev>", POLICY_HOSTDEVS_MAX);
     path = spec->hostdevs[spec->nhostdevs++];
     if (reader_text(block, path, POLICY_PATH_MAX) || *path != '/')
-        return reader_refuse(r, reader_line(block), "the path in <block> must begin with / and be shorter than %d bytes",
+        return reader_refuse(r, reader_line(block),
+                             "the path in <block> must begin with / and be shorter than %d bytes",
                              POLICY_PATH_MAX);
     return 0;
 }
@@ -238,9 +248,10 @@ static int read_domain(struct reader *r, xmlDoc *doc, struct domain_spec *spec)
     int rc;
 
     if (!root || !reader_is(root, "domain"))
-        return reader_refuse(r, root ? reader_line(root) : 1, "the outermost element must be libvirt's <domain>");
+        return reader_refuse(r, root ? reader_line(root) : 1,
+                             "the outermost element must be libvirt's <domain>");
     rc = find_ours(r, root, &ours);
-    if (!rc)
+    if (!rc && ours)
         rc = read_kind(r, ours, spec);
     if (!rc)
         rc = check_top(r, root);

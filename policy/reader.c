@@ -64,7 +64,8 @@ static void keep_first(void *ctx, xmlError *e)
     const char *what = e->message ? e->message : "not readable";
 
     if (!*r->err && e->level >= XML_ERR_ERROR)
-        reader_refuse(r, e->line > 0 ? e->line : 1, "not well-formed XML: %.*s", (int)strcspn(what, "\n"), what);
+        reader_refuse(r, e->line > 0 ? e->line : 1, "not well-formed XML: %.*s", (int)strcspn(what, "\n"),
+                      what);
 }
 
 xmlDoc *reader_load(struct reader *r, const char *xml, size_t len)

@@ -69,5 +69,6 @@ int schema_check(struct reader *r, xmlDoc *doc)
     xmlRelaxNGFree(schema);
     if (rc == 0)
         return 0;
-    return reader_refuse(r, found.line, "does not match the schema: %s", *found.text ? found.text : "no reason given");
+    return reader_refuse(r, found.line, "does not match the schema: %s",
+                         *found.text ? found.text : "no reason given");
 }

@@ -16,7 +16,10 @@ bool policy_name_ok(const char *name)
 /* Length of the well-formed sequence at p, 0 when there is none (RFC 3629). */
 static size_t utf8_length(const unsigned char *p)
 {
-    static const struct { unsigned char low, high, second_low, second_high; size_t n; } forms[] = {
+    static const struct {
+        unsigned char low, high, second_low, second_high;
+        size_t n;
+    } forms[] = {
         {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
         {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
         {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},

@@ -596,12 +596,18 @@ static void fake_close(struct hyp *hyp)
 {
     struct fake_hyp *h = (struct fake_hyp *)hyp;
     pthread_mutex_lock(&lock);
-    for (; h->maps; leaked++)
-        map_drop(h->maps);
-    for (; h->pools; leaked++)
-        pool_drop(h->pools);
-    for (; h->evtchns; leaked++)
-        evtchn_drop(h->evtchns);
+    for (struct fake_map *m = h->maps, *next; m; m = next, leaked++) {
+        next = m->next;
+        map_drop(m);
+    }
+    for (struct fake_pool *p = h->pools, *next; p; p = next, leaked++) {
+        next = p->next;
+        pool_drop(p);
+    }
+    for (struct fake_evtchn *ch = h->evtchns, *next; ch; ch = next, leaked++) {
+        next = ch->next;
+        evtchn_drop(ch);
+    }
     for (struct fake_event *e; (e = h->events); free(e))
         h->events = e->next;
     close(h->wake);

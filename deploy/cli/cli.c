@@ -41,8 +41,7 @@ struct command {
     int (*run)(const struct command *cmd, const struct options *opt);
 };
 
-__attribute__((format(printf, 1, 2)))
-static int misuse(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static int misuse(const char *fmt, ...)
 {
     va_list ap;
 
@@ -161,7 +160,8 @@ static int run_define(const struct command *cmd, const struct options *opt)
         finish_json(reply);
     else
         printf("defined %s %s (%s)\n", json_string_value(json_object_get(reply, "kind")),
-               json_string_value(json_object_get(reply, "name")), json_string_value(json_object_get(reply, "class")));
+               json_string_value(json_object_get(reply, "name")),
+               json_string_value(json_object_get(reply, "class")));
     json_decref(reply);
     return 0;
 }
@@ -322,7 +322,7 @@ static int dispatch(int n, char **args, struct options *opt)
         const struct command *cmd = &commands[i];
         int wanted = cmd->arg ? 2 : 1;
 
-        if (strcmp(cmd->name, args[0]))
+        if (strcmp(cmd->name, args[0]) != 0)
             continue;
         if (n < wanted) {
             fprintf(stderr, "bulkhead: usage: bulkhead %s %s\n", cmd->name, cmd->arg);

@@ -15,15 +15,21 @@
 static void say_why(const char *run_dir, int error)
 {
     if (error == EACCES || error == EPERM)
-        fprintf(stderr, "bulkhead: no permission to use %s/bulkheadd.sock: run this as root or with sudo\n", run_dir);
+        fprintf(stderr, "bulkhead: no permission to use %s/bulkheadd.sock: run this as root or with sudo\n",
+                run_dir);
     else if (error == ENOENT || error == ENOTDIR)
-        fprintf(stderr, "bulkhead: bulkheadd is not running (no %s/bulkheadd.sock): start it with: bulkheadd --run-dir %s\n",
+        fprintf(stderr,
+                "bulkhead: bulkheadd is not running (no %s/bulkheadd.sock): start it with: bulkheadd "
+                "--run-dir %s\n",
                 run_dir, run_dir);
     else if (error == ECONNREFUSED)
-        fprintf(stderr, "bulkhead: bulkheadd is not running (it left %s/bulkheadd.sock behind): start it with: "
-                        "bulkheadd --run-dir %s\n", run_dir, run_dir);
+        fprintf(stderr,
+                "bulkhead: bulkheadd is not running (it left %s/bulkheadd.sock behind): start it with: "
+                "bulkheadd --run-dir %s\n",
+                run_dir, run_dir);
     else
-        fprintf(stderr, "bulkhead: cannot reach bulkheadd at %s/bulkheadd.sock: %s\n", run_dir, strerror(error));
+        fprintf(stderr, "bulkhead: cannot reach bulkheadd at %s/bulkheadd.sock: %s\n", run_dir,
+                strerror(error));
 }
 
 /* Through the directory's descriptor: a socket address holds 107 bytes, a path may be longer. */

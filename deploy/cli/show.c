@@ -36,20 +36,21 @@ void show_list(const json_t *domains, FILE *out)
     const json_t *d;
     size_t i;
 
-    json_array_foreach(domains, i, d)
-        if ((int)strlen(text_of(d, "name")) > width)
-            width = (int)strlen(text_of(d, "name"));
+    json_array_foreach(domains, i, d) if ((int)strlen(text_of(d, "name")) > width) width =
+        (int)strlen(text_of(d, "name"));
     fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11s  %8s\n", width, "NAME", "KIND", "CLASS", "DOMID", "STATE",
             "INCARNATION", "UPTIME");
-    json_array_foreach(domains, i, d) {
+    json_array_foreach(domains, i, d)
+    {
         char domid[16] = "-", uptime[32] = "-";
 
         if (number_of(d, "domid")) {
             snprintf(domid, sizeof(domid), "%lld", number_of(d, "domid"));
             uptime_text(json_number_value(json_object_get(d, "uptime_s")), uptime);
         }
-        fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11lld  %8s\n", width, text_of(d, "name"), text_of(d, "kind"),
-                text_of(d, "class"), domid, text_of(d, "state"), number_of(d, "incarnation"), uptime);
+        fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11lld  %8s\n", width, text_of(d, "name"),
+                text_of(d, "kind"), text_of(d, "class"), domid, text_of(d, "state"),
+                number_of(d, "incarnation"), uptime);
     }
 }
 
@@ -59,8 +60,8 @@ static void show_disks(const json_t *disks, FILE *out)
     size_t i;
 
     json_array_foreach(disks, i, d)
-        fprintf(out, "disk         %s: %s of %s%s, %s\n", text_of(d, "dev"), text_of(d, "path"), text_of(d, "backend"),
-                json_is_true(json_object_get(d, "readonly")) ? ", read-only" : "",
+        fprintf(out, "disk         %s: %s of %s%s, %s\n", text_of(d, "dev"), text_of(d, "path"),
+                text_of(d, "backend"), json_is_true(json_object_get(d, "readonly")) ? ", read-only" : "",
                 json_is_true(json_object_get(d, "connected")) ? "connected" : "not connected");
 }
 
@@ -75,10 +76,10 @@ static void show_lists(const json_t *info, FILE *out)
     json_array_foreach(json_object_get(info, "fds"), i, e)
         fprintf(out, "descriptor   %lld %s\n", number_of(e, "fd"), text_of(e, "what"));
     json_array_foreach(json_object_get(info, "regions"), i, e)
-        fprintf(out, "region       %s: %lld pages, %s, peer %lld\n", text_of(e, "what"), number_of(e, "pages"),
-                text_of(e, "access"), number_of(e, "peer"));
-    json_array_foreach(json_object_get(info, "devices"), i, e)
-        fprintf(out, "device       %lld %s, %s\n", number_of(e, "device"), text_of(e, "path"), text_of(e, "access"));
+        fprintf(out, "region       %s: %lld pages, %s, peer %lld\n", text_of(e, "what"),
+                number_of(e, "pages"), text_of(e, "access"), number_of(e, "peer"));
+    json_array_foreach(json_object_get(info, "devices"), i, e) fprintf(
+        out, "device       %lld %s, %s\n", number_of(e, "device"), text_of(e, "path"), text_of(e, "access"));
     json_array_foreach(json_object_get(info, "peers"), i, e)
         fprintf(out, "peer         %lld %s\n", number_of(e, "domid"), text_of(e, "name"));
 }
@@ -89,8 +90,7 @@ static void show_syscalls(const json_t *names, FILE *out)
     size_t i;
 
     fprintf(out, "system calls %zu:", json_array_size(names));
-    json_array_foreach(names, i, name)
-        fprintf(out, " %s", json_string_value(name));
+    json_array_foreach(names, i, name) fprintf(out, " %s", json_string_value(name));
     fputc('\n', out);
 }
 
@@ -99,8 +99,8 @@ void show_info(const json_t *info, FILE *out)
     char uptime[32];
 
     uptime_text(json_number_value(json_object_get(info, "uptime_s")), uptime);
-    fprintf(out, "name         %s\nkind         %s, %s\nstate        %s\n", text_of(info, "name"), text_of(info, "kind"),
-            text_of(info, "class"), text_of(info, "state"));
+    fprintf(out, "name         %s\nkind         %s, %s\nstate        %s\n", text_of(info, "name"),
+            text_of(info, "kind"), text_of(info, "class"), text_of(info, "state"));
     fprintf(out, "incarnation  %lld, %lld restarts that no one asked for\n", number_of(info, "incarnation"),
             number_of(info, "restarts"));
     if (*text_of(info, "socket"))
@@ -111,7 +111,8 @@ void show_info(const json_t *info, FILE *out)
     fprintf(out, "domid        %lld\nuptime       %s\n", number_of(info, "domid"), uptime);
     if (number_of(info, "pid"))
         fprintf(out, "process      %lld, uid %lld\n", number_of(info, "pid"), number_of(info, "uid"));
-    fprintf(out, "core calls   %lld, %lld refused\n", number_of(info, "core_calls"), number_of(info, "core_calls_refused"));
+    fprintf(out, "core calls   %lld, %lld refused\n", number_of(info, "core_calls"),
+            number_of(info, "core_calls_refused"));
     show_lists(info, out);
     show_syscalls(json_object_get(info, "syscalls"), out);
 }

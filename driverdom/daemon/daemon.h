@@ -185,7 +185,8 @@ void session_accept(struct daemon *d);
 void session_serve(struct daemon *d, struct session *s, short revents);
 void session_send(struct session *s, json_t *object); /* steals it */
 void session_ok(struct session *s, json_t *more);     /* steals it; NULL: just ok */
-void session_fail(struct session *s, int exit_status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void session_fail(struct session *s, int exit_status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 void session_close(struct session *s);
 /* The end of what sessions wait for at this domain; sentence NULL: it went well. */
 void session_answer(struct daemon *d, struct domain *dom, unsigned kinds, const char *sentence);

@@ -236,8 +236,8 @@ int dom_stop(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]
         return -EALREADY;
     }
     if (dom->spec.kind == POLICY_DRIVER && driver_guests(d, dom, names, sizeof(names))) {
-        snprintf(why, DAEMON_SENTENCE_MAX, "driver domain %s still serves running guests (%s): stop them first",
-                 dom->spec.name, names);
+        snprintf(why, DAEMON_SENTENCE_MAX,
+                 "driver domain %s still serves running guests (%s): stop them first", dom->spec.name, names);
         return -EBUSY;
     }
     if (dom->state == ST_STOPPING) {
@@ -361,8 +361,8 @@ void dom_died(struct daemon *d, struct domain *dom, int status)
     log_say(&dom->log, "bulkheadd: domain %u died: %s", dom->domid, how);
     tell_died(d, dom, status);
     if (dom->state == ST_STARTING) {
-        snprintf(why, sizeof(why), "%s died while it was starting: %s; see: bulkhead log %s", dom->spec.name, how,
-                 dom->spec.name);
+        snprintf(why, sizeof(why), "%s died while it was starting: %s; see: bulkhead log %s", dom->spec.name,
+                 how, dom->spec.name);
         dom_start_failed(d, dom, why);
         session_answer(d, dom, WAIT_KILL, NULL);
         return;
@@ -400,8 +400,8 @@ void dom_tick(struct daemon *d, struct domain *dom, uint64_t now)
         break;
     case ST_STARTING:
         if (dom->spec.kind == POLICY_DRIVER) {
-            snprintf(why, sizeof(why), "driver domain %s was not ready in %d s; see: bulkhead log %s", dom->spec.name,
-                     READY_WAIT_MS / 1000, dom->spec.name);
+            snprintf(why, sizeof(why), "driver domain %s was not ready in %d s; see: bulkhead log %s",
+                     dom->spec.name, READY_WAIT_MS / 1000, dom->spec.name);
         } else {
             *error = '\0';
             for (unsigned i = 0; i < dom->spec.ndisks && !*error; i++)

@@ -44,8 +44,8 @@ int door_open(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX
         fd = rundir_listen(path, nbd ? SOCK_STREAM : SOCK_SEQPACKET, 0600);
     }
     if (fd < 0) {
-        snprintf(why, DAEMON_SENTENCE_MAX, "cannot open the door %s/%s of %s: %s", d->run_dir, path, dom->spec.name,
-                 strerror(-fd));
+        snprintf(why, DAEMON_SENTENCE_MAX, "cannot open the door %s/%s of %s: %s", d->run_dir, path,
+                 dom->spec.name, strerror(-fd));
         return fd;
     }
     /* The NBD server accepts; it expects to wait there. */

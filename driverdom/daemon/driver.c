@@ -11,7 +11,8 @@ int driver_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_
     int rc = dom_make(d, dom, NULL, 0);
 
     if (rc) {
-        snprintf(why, DAEMON_SENTENCE_MAX, "the core would not make driver domain %s: %s", dom->spec.name, strerror(-rc));
+        snprintf(why, DAEMON_SENTENCE_MAX, "the core would not make driver domain %s: %s", dom->spec.name,
+                 strerror(-rc));
         return rc;
     }
     dom->incarnation++;
@@ -20,7 +21,8 @@ int driver_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_
     if (!rc)
         rc = hyp_domain_unpause(d->hyp, dom->domid);
     if (rc) {
-        snprintf(why, DAEMON_SENTENCE_MAX, "driver domain %s could not be set up: %s", dom->spec.name, strerror(-rc));
+        snprintf(why, DAEMON_SENTENCE_MAX, "driver domain %s could not be set up: %s", dom->spec.name,
+                 strerror(-rc));
         home_remove(d, dom->domid);
         hyp_domain_destroy(d->hyp, dom->domid);
         dom->domid = 0;
@@ -48,7 +50,8 @@ static void move_disk(struct daemon *d, struct domain *guest, unsigned i)
     }
     rc = vbd_write_nodes(d, guest, i);
     if (rc)
-        event_error(d, guest, "the store would not take the nodes of %s: %s", guest->spec.disks[i].dev, strerror(-rc));
+        event_error(d, guest, "the store would not take the nodes of %s: %s", guest->spec.disks[i].dev,
+                    strerror(-rc));
 }
 
 void driver_ready(struct daemon *d, struct domain *dom)
@@ -99,7 +102,8 @@ void driver_gone(struct daemon *d, struct domain *dom)
             vbd->give_up_at = vbd->retry_at = 0;
         }
         if (lost && guest->state == ST_STARTING && !guest->built) {
-            snprintf(why, sizeof(why), "driver domain %s died while %s was starting", dom->spec.name, guest->spec.name);
+            snprintf(why, sizeof(why), "driver domain %s died while %s was starting", dom->spec.name,
+                     guest->spec.name);
             dom_start_failed(d, guest, why);
         }
     }

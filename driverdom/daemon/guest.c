@@ -52,8 +52,9 @@ static int check_disk(struct daemon *d, const struct domain *guest, unsigned i, 
     uint64_t ram;
 
     if (!driver || driver->spec.kind != POLICY_DRIVER) {
-        snprintf(why, DAEMON_SENTENCE_MAX, "disk %s of %s names driver domain %s, which is not defined: define it first",
-                 disk->dev, guest->spec.name, disk->backend);
+        snprintf(why, DAEMON_SENTENCE_MAX,
+                 "disk %s of %s names driver domain %s, which is not defined: define it first", disk->dev,
+                 guest->spec.name, disk->backend);
         return -ENOENT;
     }
     if (driver->state != ST_RUNNING) {
@@ -63,7 +64,8 @@ static int check_disk(struct daemon *d, const struct domain *guest, unsigned i, 
     ram = ram_in_use(d, driver, guest);
     if (disk->ram_bytes && (ram > driver->spec.memory_bytes || driver->spec.memory_bytes - ram < RAM_SPARE)) {
         snprintf(why, DAEMON_SENTENCE_MAX,
-                 "driver domain %s has too little <memory> for the ram disks of its guests: it needs %llu MiB",
+                 "driver domain %s has too little <memory> for the ram disks of its guests: it needs %llu "
+                 "MiB",
                  disk->backend, (unsigned long long)((ram + RAM_SPARE + (1u << 20) - 1) >> 20));
         return -ENOMEM;
     }
@@ -92,9 +94,11 @@ static void build(struct daemon *d, struct domain *dom)
         struct hyp_domain_info info;
 
         if (dom->alive && hyp_domain_info(d->hyp, dom->domid, &info) == -ESRCH)
-            snprintf(why, sizeof(why), "guest %s died as soon as it was made; see: bulkhead log @core", dom->spec.name);
+            snprintf(why, sizeof(why), "guest %s died as soon as it was made; see: bulkhead log @core",
+                     dom->spec.name);
         else
-            snprintf(why, sizeof(why), "guest %s could not be set up: %s: %s", dom->spec.name, step, strerror(-rc));
+            snprintf(why, sizeof(why), "guest %s could not be set up: %s: %s", dom->spec.name, step,
+                     strerror(-rc));
         dom_start_failed(d, dom, why);
         return;
     }
@@ -259,8 +263,8 @@ static void hear_backend(struct daemon *d, struct domain *dom, unsigned i)
         return;
     memcpy(vbd->error, text, sizeof(text));
     vbd->error_at = now;
-    snprintf(why, sizeof(why), "disk %s of %s: driver domain %s reports: %s", dom->spec.disks[i].dev, dom->spec.name,
-             dom->spec.disks[i].backend, text);
+    snprintf(why, sizeof(why), "disk %s of %s: driver domain %s reports: %s", dom->spec.disks[i].dev,
+             dom->spec.name, dom->spec.disks[i].backend, text);
     if (dom->state == ST_STARTING)
         dom_start_failed(d, dom, why);
     else

@@ -72,8 +72,8 @@ static int find_libexec(char *dir, size_t cap, char *why, size_t why_cap)
         if (!access(program, X_OK))
             return 0;
     }
-    snprintf(why, why_cap, CORE_PROGRAM " is neither in %s nor in %s/../libexec/bulkhead: build or install it", self,
-             self);
+    snprintf(why, why_cap,
+             CORE_PROGRAM " is neither in %s nor in %s/../libexec/bulkhead: build or install it", self, self);
     return -ENOENT;
 }
 

@@ -32,7 +32,8 @@ int main(int argc, char **argv)
     if (!options_read(argc, argv, &opt, &status))
         return status;
     if (geteuid() != 0)
-        return give_up("it must be started as root: it starts the core, then drops every privilege; try sudo");
+        return give_up("it must be started as root: it starts the core, then drops every privilege; try "
+                       "sudo");
     if (!opt.foreground && launch_background(&ready_fd))
         return give_up("cannot go to the background");
     setup_logs(d, opt.foreground);

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
-    "usage: bulkheadd [--run-dir DIR] [--foreground] [--version]\n"
-    "  --run-dir DIR   where its sockets, definitions and logs are (default: $BULKHEAD_RUN_DIR, else " DEFAULT_RUN_DIR ")\n"
-    "  --foreground    stay on the terminal\n";
+static const char usage[] = "usage: bulkheadd [--run-dir DIR] [--foreground] [--version]\n"
+                            "  --run-dir DIR   where its sockets, definitions and logs are (default: "
+                            "$BULKHEAD_RUN_DIR, else " DEFAULT_RUN_DIR ")\n"
+                            "  --foreground    stay on the terminal\n";
 
 bool options_read(int argc, char **argv, struct options *out, int *exit_status)
 {

@@ -10,7 +10,8 @@
 
 typedef void (*handler)(struct daemon *d, struct session *s, json_t *request, struct domain *dom);
 
-static bool is_taken(struct daemon *d, const char *file, const struct domain_spec *spec, char why[DAEMON_SENTENCE_MAX])
+static bool is_taken(struct daemon *d, const char *file, const struct domain_spec *spec,
+                     char why[DAEMON_SENTENCE_MAX])
 {
     for (int i = 0; i < DAEMON_DOMAINS_MAX; i++) {
         const struct domain *dom = &d->domains[i];
@@ -18,13 +19,14 @@ static bool is_taken(struct daemon *d, const char *file, const struct domain_spe
         if (!dom->used)
             continue;
         if (!strcmp(dom->spec.name, spec->name)) {
-            snprintf(why, DAEMON_SENTENCE_MAX, "%.200s:%u: a domain named %s is already defined: undefine it first", file,
+            snprintf(why, DAEMON_SENTENCE_MAX,
+                     "%.200s:%u: a domain named %s is already defined: undefine it first", file,
                      spec->name_line, spec->name);
             return true;
         }
         if (*spec->uuid && !strcmp(dom->spec.uuid, spec->uuid)) {
-            snprintf(why, DAEMON_SENTENCE_MAX, "%.200s:%u: uuid %s already belongs to %s", file, spec->name_line, spec->uuid,
-                     dom->spec.name);
+            snprintf(why, DAEMON_SENTENCE_MAX, "%.200s:%u: uuid %s already belongs to %s", file,
+                     spec->name_line, spec->uuid, dom->spec.name);
             return true;
         }
     }
@@ -56,23 +58,23 @@ static void do_define(struct daemon *d, struct session *s, json_t *request, stru
     }
     dom = dom_new(d, &spec);
     if (!dom) {
-        session_fail(s, 1, "%s is not defined: there are %d domains already, the most that bulkheadd keeps", spec.name,
-                     DAEMON_DOMAINS_MAX);
+        session_fail(s, 1, "%s is not defined: there are %d domains already, the most that bulkheadd keeps",
+                     spec.name, DAEMON_DOMAINS_MAX);
         return;
     }
     rc = rundir_save_domain(spec.name, json_string_value(xml), json_string_length(xml));
     if (rc) {
         dom->used = false;
-        session_fail(s, 1, "%s is not defined: cannot write %s/domains/%s.xml: %s", spec.name, d->run_dir, spec.name,
-                     strerror(-rc));
+        session_fail(s, 1, "%s is not defined: cannot write %s/domains/%s.xml: %s", spec.name, d->run_dir,
+                     spec.name, strerror(-rc));
         return;
     }
     event_tell(d, "defined", dom, NULL);
     told = json_array();
     for (unsigned i = 0; i < notes.n; i++)
         json_array_append_new(told, json_string(notes.text[i]));
-    session_ok(s, json_pack("{s:s,s:s,s:s,s:o}", "name", spec.name, "kind", policy_kind_name(spec.kind), "class",
-                            policy_class_name(&spec), "notes", told));
+    session_ok(s, json_pack("{s:s,s:s,s:s,s:o}", "name", spec.name, "kind", policy_kind_name(spec.kind),
+                            "class", policy_class_name(&spec), "notes", told));
 }
 
 static void do_undefine(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
@@ -225,7 +227,9 @@ void request_handle(struct daemon *d, struct session *s, const char *line, size_
     if (!json_is_object(request))
         session_fail(s, 2, "a request is one JSON object on one line");
     else if (!cmd)
-        session_fail(s, 2, "unknown command: update the bulkhead command or bulkheadd, they are of different versions");
+        session_fail(s, 2,
+                     "unknown command: update the bulkhead command or bulkheadd, they are of different "
+                     "versions");
     else if (cmd->needs_domain && !dom)
         session_fail(s, 1, "there is no domain named %.100s", name ? name : "\"\"");
     else

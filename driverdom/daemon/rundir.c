@@ -46,7 +46,8 @@ static int check_is_ours(int fd, const char *path, char *why, size_t cap)
         for (size_t i = 0; i < sizeof(own_dirs) / sizeof(own_dirs[0]); i++)
             ours |= !strcmp(e->d_name, own_dirs[i]);
         if (!ours && !fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode)) {
-            snprintf(why, cap, "%s holds a directory '%.60s' that is not bulkheadd's: give it a directory of its own",
+            snprintf(why, cap,
+                     "%s holds a directory '%.60s' that is not bulkheadd's: give it a directory of its own",
                      path, e->d_name);
             rc = -ENOTEMPTY;
         }
@@ -66,11 +67,12 @@ static int open_locked(const char *path, char *why, size_t cap)
     if (fd < 0)
         return say(why, cap, -errno, "cannot open the run directory", path);
     if (flock(fd, LOCK_EX | LOCK_NB)) {
-        snprintf(why, cap, "another bulkheadd already runs in %s: stop it first, or give another --run-dir", path);
+        snprintf(why, cap, "another bulkheadd already runs in %s: stop it first, or give another --run-dir",
+                 path);
         rc = -EBUSY;
     } else if (fstat(fd, &st) || (st.st_uid != 0 && st.st_uid != LOCAL_UID_BASE)) {
-        snprintf(why, cap, "the run directory %s belongs to uid %u: it must be root's or bulkheadd's own", path,
-                 (unsigned)st.st_uid);
+        snprintf(why, cap, "the run directory %s belongs to uid %u: it must be root's or bulkheadd's own",
+                 path, (unsigned)st.st_uid);
         rc = -EPERM;
     } else {
         rc = st.st_uid == LOCAL_UID_BASE ? 0 : check_is_ours(fd, path, why, cap);
@@ -91,7 +93,7 @@ int rundir_listen(const char *path, int type, unsigned mode)
 
     if (strlen(path) >= sizeof(addr.sun_path))
         return -ENAMETOOLONG;
-    strcpy(addr.sun_path, path);
+    memcpy(addr.sun_path, path, strlen(path) + 1);
     fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
@@ -248,7 +250,7 @@ void rundir_each_domain(void (*each)(void *data, const char *name, const char *x
         char name[POLICY_NAME_MAX], path[POLICY_NAME_MAX + 32], *xml;
         size_t n = strlen(e->d_name), len;
 
-        if (n < 5 || n - 4 >= sizeof(name) || strcmp(e->d_name + n - 4, ".xml"))
+        if (n < 5 || n - 4 >= sizeof(name) || strcmp(e->d_name + n - 4, ".xml") != 0)
             continue;
         memcpy(name, e->d_name, n - 4);
         name[n - 4] = '\0';

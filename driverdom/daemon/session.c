@@ -25,7 +25,8 @@ void session_accept(struct daemon *d)
         d->sessions[i] = (struct session){.fd = fd};
         return;
     }
-    static const char full[] = "{\"ok\":false,\"exit\":1,\"error\":\"bulkheadd has too many clients: try again\"}\n";
+    static const char full[] =
+        "{\"ok\":false,\"exit\":1,\"error\":\"bulkheadd has too many clients: try again\"}\n";
     if (send(fd, full, sizeof(full) - 1, MSG_NOSIGNAL) < 0)
         log_say(&d->own_log, "a client could not be told that there are too many");
     close(fd);

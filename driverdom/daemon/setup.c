@@ -6,7 +6,6 @@
 
 #include "setup.h"
 
-
 /* Definitions that an earlier daemon kept. */
 static void load_one(void *data, const char *name, const char *xml, size_t len)
 {
@@ -17,7 +16,7 @@ static void load_one(void *data, const char *name, const char *xml, size_t len)
     snprintf(file, sizeof(file), "domains/%s.xml", name);
     if (!xml || policy_parse(xml, len, file, &spec, err, NULL))
         log_say(&d->own_log, "%s is left out: %s", file, err);
-    else if (strcmp(spec.name, name))
+    else if (strcmp(spec.name, name) != 0)
         log_say(&d->own_log, "%s is left out: it describes %s", file, spec.name);
     else if (!dom_new(d, &spec))
         log_say(&d->own_log, "%s is left out: there are too many", file);

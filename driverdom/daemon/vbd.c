@@ -9,7 +9,8 @@
 #include "daemon.h"
 
 _Static_assert(POLICY_QUEUES_MAX == BLK_MAX_QUEUES, "what may be asked for is what can be served");
-_Static_assert(POLICY_NAME_MAX <= HYP_NAME_MAX && POLICY_PATH_MAX <= HYP_PATH_MAX, "names fit the core's calls");
+_Static_assert(POLICY_NAME_MAX <= HYP_NAME_MAX && POLICY_PATH_MAX <= HYP_PATH_MAX, "names fit the core's "
+                                                                                   "calls");
 
 #define TXN_TRIES 20
 
@@ -89,8 +90,8 @@ static int write_backend(struct daemon *d, store_txn t, const struct domain *gue
     return rc;
 }
 
-static int write_frontend(struct daemon *d, store_txn t, const struct domain *guest, unsigned i, const char *b,
-                          const char *f)
+static int write_frontend(struct daemon *d, store_txn t, const struct domain *guest, unsigned i,
+                          const char *b, const char *f)
 {
     const struct policy_disk *disk = &guest->spec.disks[i];
     domid_t be = guest->vbd[i].be;
@@ -120,7 +121,8 @@ static int write_frontend(struct daemon *d, store_txn t, const struct domain *gu
     return rc;
 }
 
-static int paths_of(const struct domain *guest, unsigned i, domid_t be, char b[STORE_PATH_MAX], char f[STORE_PATH_MAX])
+static int paths_of(const struct domain *guest, unsigned i, domid_t be, char b[STORE_PATH_MAX],
+                    char f[STORE_PATH_MAX])
 {
     unsigned devid = guest->spec.disks[i].devid;
     int rc = xenbus_backend_path(b, be, "vbd", guest->domid, devid);
@@ -252,7 +254,10 @@ void vbd_backend_error(struct daemon *d, const struct domain *guest, unsigned i,
 
 void vbd_open_sentence(const struct domain *guest, unsigned i, int error, char why[DAEMON_SENTENCE_MAX])
 {
-    static const struct { int error; const char *text; } known[] = {
+    static const struct {
+        int error;
+        const char *text;
+    } known[] = {
         {-ENOENT, "there is no such file or device"},
         {-ENOTDIR, "there is no such file or device"},
         {-EACCES, "no permission to open it"},
@@ -272,15 +277,15 @@ void vbd_open_sentence(const struct domain *guest, unsigned i, int error, char w
     const char *text = strerror(-error);
 
     if (error == -EBUSY || error == -EAGAIN || error == -ETIMEDOUT || error == -EINPROGRESS) {
-        snprintf(why, DAEMON_SENTENCE_MAX, "disk %s of %s: %.400s is in use by another (waited %d s)", disk->dev,
-                 guest->spec.name, disk->path, OPEN_WAIT_MS / 1000);
+        snprintf(why, DAEMON_SENTENCE_MAX, "disk %s of %s: %.400s is in use by another (waited %d s)",
+                 disk->dev, guest->spec.name, disk->path, OPEN_WAIT_MS / 1000);
         return;
     }
     for (size_t k = 0; k < sizeof(known) / sizeof(known[0]); k++)
         if (known[k].error == error)
             text = known[k].text;
-    snprintf(why, DAEMON_SENTENCE_MAX, "disk %s of %s: cannot open %.400s: %s", disk->dev, guest->spec.name, disk->path,
-             text);
+    snprintf(why, DAEMON_SENTENCE_MAX, "disk %s of %s: cannot open %.400s: %s", disk->dev, guest->spec.name,
+             disk->path, text);
 }
 
 int home_make(struct daemon *d, const struct domain *dom)

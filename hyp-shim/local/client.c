@@ -576,7 +576,7 @@ int hyp_local_attach(struct hyp **out, const char *path)
     int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (sock < 0)
         return -errno;
-    struct attach_reply reply;
+    struct attach_reply reply = { 0 };
     int fds[HYP_FDS_MAX];
     unsigned nfds = 0;
     int got = 0;

@@ -50,7 +50,8 @@ static const char *const nbd_syscalls[] = {
     "clone3", "set_robust_list", "rseq", "rt_sigprocmask", "madvise", "exit",     /* a thread comes, goes */
     "mmap", "munmap", "mprotect", "mremap", "brk",                                /* pool, stacks, heap   */
     "ioctl",                                                                      /* its log: isatty()    */
-    "futex", "clock_gettime", "rt_sigreturn", "exit_group", NULL,
+    "futex", "clock_gettime", "rt_sigreturn", "exit_group",
+    "restart_syscall", NULL, /* a timed poll() goes on after SIGSTOP and SIGCONT */
 };
 /* clang-format on */
 

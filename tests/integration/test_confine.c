@@ -44,7 +44,8 @@ static void start_core(void)
     rig.core = fork();
     assert_true(rig.core >= 0);
     if (rig.core == 0) {
-        int high[3] = { fcntl(calls[0], F_DUPFD, 50), fcntl(store[0], F_DUPFD, 50), fcntl(listener, F_DUPFD, 50) };
+        int high[3] = { fcntl(calls[0], F_DUPFD, 50), fcntl(store[0], F_DUPFD, 50),
+                        fcntl(listener, F_DUPFD, 50) };
         for (int i = 0; i < 3; i++)
             if (dup2(high[i], 3 + i) < 0)
                 _exit(126);
@@ -293,7 +294,8 @@ static void attacks_fail_from(enum stage stage)
         if (stage == CONFINED && a->refused_from == CONFINED && (missing & (JAIL_LANDLOCK | JAIL_MDWE)))
             continue;
         int got = attack_from(stage, (int)i);
-        printf("             %-44s %s\n", a->what, got == 1 ? "killed" : got == 0 ? "SUCCEEDED" : strerror(-got));
+        printf("             %-44s %s\n", a->what,
+               got == 1 ? "killed" : got == 0 ? "SUCCEEDED" : strerror(-got));
         succeeded += got == 0;
         tried++;
     }

@@ -793,8 +793,10 @@ int main(int argc, char **argv)
     };
     int failed = cmocka_run_group_tests_name("core", tests, NULL, NULL);
     char path[600];
-    for (unsigned i = 0; i < 3; i++) {
-        snprintf(path, sizeof(path), "%s/%s", run_dir, programs[i]);
+    static const char *const left[] = { "bulkhead-store", "bulkhead-blk", "bulkhead-nbd",
+                                        "disk", "held", "fifo" };
+    for (unsigned i = 0; i < sizeof(left) / sizeof(left[0]); i++) { /* the last three after a failure */
+        snprintf(path, sizeof(path), "%s/%s", run_dir, left[i]);
         unlink(path);
     }
     rmdir(run_dir);

@@ -42,7 +42,7 @@ struct pool {
 };
 
 static struct {
-    int sock[3]; /* by domid */
+    atomic_int sock[3]; /* by domid */
     pthread_t thread;
     struct pool pools[POOLS];
     unsigned npools;
@@ -616,7 +616,7 @@ static int hole_child(struct hole *h, bool guard)
     signal(SIGBUS, SIG_DFL);
     if (guard && (hyp_guard_memory_faults(h->w->mapper) || hyp_guard_memory_faults(h->w->granter)))
         return 99;
-    if (hyp_map_faulted(h->map) || hyp_pool_faulted(h->pool))
+    if (!h->va || hyp_map_faulted(h->map) || hyp_pool_faulted(h->pool))
         return 97;
     if (ftruncate(core.pools[0].memfd, 0))
         return 96;
@@ -690,6 +690,8 @@ static void another_sigbus_stays_fatal(void **state)
                 _exit(99);
             int fd = memfd_create("not a grant", 0);
             volatile char *p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+            if (p == MAP_FAILED)
+                _exit(98);
             if (sent)
                 kill(getpid(), SIGBUS);
             else
@@ -710,7 +712,8 @@ static void opening_by_environment(void **state)
     struct hyp *hyp;
     unsetenv(HYP_ENV_FDS);
     assert_int_equal(hyp_open(&hyp, NULL), -ENODEV);
-    static const char *const bad[] = { "", "3", "3,", ",4", "3,4,", "3,4x", "-1,4", "3;4", "999999,4", "x,4" };
+    static const char *const bad[] = { "", "3", "3,", ",4", "3,4,", "3,4x", "-1,4", "3;4", "999999,4",
+                                       "x,4" };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         setenv(HYP_ENV_FDS, bad[i], 1);
         assert_int_equal(hyp_open(&hyp, NULL), -EINVAL);

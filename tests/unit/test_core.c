@@ -621,7 +621,7 @@ static void who_does_not_read_is_not_served(void **state)
 static void who_does_not_read_keeps_no_slot(void **state)
 {
     (void)state;
-    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK);
+    struct dom b = start(HYP_CLASS_BLK), g = start(HYP_CLASS_NATIVE);
     assert_int_equal(pool(&g, b.domid, 1, 0, NULL), 0);
     assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
     fill_up(&g);

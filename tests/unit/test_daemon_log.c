@@ -148,8 +148,11 @@ static void files_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(escapes_what_a_terminal_would_obey), cmocka_unit_test(a_forged_line_has_a_stamp_of_its_own),
-        cmocka_unit_test(long_lines_are_cut), cmocka_unit_test(a_flood_waits), cmocka_unit_test(files_are_bounded),
+        cmocka_unit_test(escapes_what_a_terminal_would_obey),
+        cmocka_unit_test(a_forged_line_has_a_stamp_of_its_own),
+        cmocka_unit_test(long_lines_are_cut),
+        cmocka_unit_test(a_flood_waits),
+        cmocka_unit_test(files_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, enter, leave);

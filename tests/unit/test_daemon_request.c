@@ -19,11 +19,14 @@
 #include "../../driverdom/daemon/daemon.h"
 
 #define META(attrs) "<metadata><b:domain xmlns:b='urn:bulkhead:domain:1' " attrs "/></metadata>"
-#define DRIVER(name) "<domain>\n<name>" name "</name><memory unit='MiB'>64</memory>" META("kind='driver' class='blk'") "</domain>"
-#define GUEST(name, backend)                                                                       \
-    "<domain>\n<name>" name "</name><memory unit='MiB'>64</memory>" META("kind='guest' door='nbd'") \
-    "<devices><disk type='file'><source file='/img'/><backenddomain name='" backend "'/><target dev='vda'/></disk>" \
-    "</devices></domain>"
+#define DRIVER(name)        \
+    "<domain>\n<name>" name \
+    "</name><memory unit='MiB'>64</memory>" META("kind='driver' class='blk'") "</domain>"
+#define GUEST(name, backend)                                                                         \
+    "<domain>\n<name>" name "</name><memory unit='MiB'>64</memory>" META(                            \
+        "kind='guest' door='nbd'") "<devices><disk type='file'><source file='/img'/><backenddomain " \
+                                   "name='" backend "'/><target dev='vda'/></disk>"                  \
+                                   "</devices></domain>"
 
 static struct daemon d;
 static struct session *s;
@@ -128,7 +131,8 @@ static void nonsense_is_misuse(void **state)
     (void)state;
     must_fail(ask_text("hello\n"), 2, "a request is one JSON object on one line");
     must_fail(ask_text("[]\n"), 2, "a request is one JSON object on one line");
-    must_fail(ask_text("{\"cmd\":\"list\",\"cmd\":\"list\"}\n"), 2, "a request is one JSON object on one line");
+    must_fail(ask_text("{\"cmd\":\"list\",\"cmd\":\"list\"}\n"), 2,
+              "a request is one JSON object on one line");
     must_fail(ask_text("{\"cmd\":\"format\"}\n"), 2,
               "unknown command: update the bulkhead command or bulkheadd, they are of different versions");
     must_fail(ask_text("{\"cmd\":\"define\"}\n"), 2, "define needs \"file\" and \"xml\"");
@@ -139,8 +143,10 @@ static void a_name_is_defined_once(void **state)
 {
     (void)state;
     must_do(define(DRIVER("disk0")));
-    must_fail(define(DRIVER("disk0")), 1, "f.xml:2: a domain named disk0 is already defined: undefine it first");
-    must_fail(define("<domain>"), 1, "f.xml:1: not well-formed XML: Premature end of data in tag domain line 1");
+    must_fail(define(DRIVER("disk0")), 1,
+              "f.xml:2: a domain named disk0 is already defined: undefine it first");
+    must_fail(define("<domain>"), 1,
+              "f.xml:1: not well-formed XML: Premature end of data in tag domain line 1");
     must_do(on_name("undefine", "disk0"));
     assert_int_not_equal(access("domains/disk0.xml", F_OK), 0);
     must_do(define(DRIVER("disk0")));
@@ -183,7 +189,8 @@ static void what_runs_is_protected(void **state)
     guest = dom_find(&d, "g1");
     driver->state = guest->state = ST_RUNNING;
     must_fail(on_name("undefine", "disk0"), 1, "disk0 is running: stop it first");
-    must_fail(on_name("stop", "disk0"), 1, "driver domain disk0 still serves running guests (g1): stop them first");
+    must_fail(on_name("stop", "disk0"), 1,
+              "driver domain disk0 still serves running guests (g1): stop them first");
     must_fail(on_name("start", "disk0"), 1, "disk0 is already running");
     driver->state = guest->state = ST_DEFINED;
 }

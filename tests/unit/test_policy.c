@@ -45,18 +45,18 @@ static void must_refuse(const char *xml, const char *sentence)
     assert_memory_equal(&spec, &nothing, sizeof(spec));
 }
 
-#define NS "xmlns:b='urn:bulkhead:domain:1'"
+#define NS                 "xmlns:b='urn:bulkhead:domain:1'"
 #define META(attrs, inner) "<metadata><b:domain " NS " " attrs ">" inner "</b:domain></metadata>\n"
-#define DRIVER_META META("kind='driver' class='blk'", "")
-#define GUEST_META(inner) META("kind='guest' door='nbd'", inner)
-#define DRIVER(more)                                                                               \
+#define DRIVER_META        META("kind='driver' class='blk'", "")
+#define GUEST_META(inner)  META("kind='guest' door='nbd'", inner)
+#define DRIVER(more) \
     "<domain type='lxc'>\n<name>disk0</name>\n<memory unit='MiB'>64</memory>\n" DRIVER_META more "</domain>"
 /* <devices> is line 5, the first disk line 6. */
-#define GUEST(hints, disks)                                                                        \
-    "<domain type='qemu'>\n<name>g1</name>\n<memory unit='MiB'>64</memory>\n" GUEST_META(hints)   \
-    "<devices>\n" disks "</devices></domain>"
-#define DISK(driver, source, more)                                                                 \
-    "<disk type='file' device='disk'><driver name='bulkhead' type='raw' " driver "/>" source      \
+#define GUEST(hints, disks)                                                               \
+    "<domain type='qemu'>\n<name>g1</name>\n<memory unit='MiB'>64</memory>\n" GUEST_META( \
+        hints) "<devices>\n" disks "</devices></domain>"
+#define DISK(driver, source, more)                                                           \
+    "<disk type='file' device='disk'><driver name='bulkhead' type='raw' " driver "/>" source \
     "<backenddomain name='disk0'/><target dev='vda' bus='xen'/>" more "</disk>\n"
 #define FILE_SOURCE "<source file='/img'/>"
 
@@ -64,8 +64,10 @@ static void reads_a_driver_domain(void **state)
 {
     (void)state;
     must_accept("<domain type='lxc'><name> disk0 </name><uuid>6F1D3C52-8f0e-4c7e-9a55-2d7d3b1c9e10</uuid>"
-                "<memory unit='GB'>2</memory><vcpu cpuset='0-3,^2'>1</vcpu><os><type>exe</type></os>" DRIVER_META
-                "<devices><hostdev mode='capabilities' type='storage'><source><block>/dev/sdb</block></source></hostdev>"
+                "<memory unit='GB'>2</memory><vcpu "
+                "cpuset='0-3,^2'>1</vcpu><os><type>exe</type></os>" DRIVER_META
+                "<devices><hostdev mode='capabilities' "
+                "type='storage'><source><block>/dev/sdb</block></source></hostdev>"
                 "</devices></domain>");
     assert_int_equal(spec.kind, POLICY_DRIVER);
     assert_int_equal(spec.cls, POLICY_CLASS_BLK);
@@ -81,10 +83,12 @@ static void reads_a_driver_domain(void **state)
 static void reads_disks(void **state)
 {
     (void)state;
-    must_accept(GUEST("<b:disk dev='vdb' pool-pages='64' grants='map' weight='1000'/><b:disk dev='vdc' ram='1048576'/>",
-                      DISK("cache='none' queues='8'", FILE_SOURCE, "<readonly/>")
-                      "<disk type='block'><source dev='/dev/sdb'/><backenddomain name='d1'/><target dev='vdb'/></disk>"
-                      "<disk type='file'><backenddomain name='d1'/><target dev='vdc'/></disk>"));
+    must_accept(GUEST(
+        "<b:disk dev='vdb' pool-pages='64' grants='map' weight='1000'/><b:disk dev='vdc' ram='1048576'/>",
+        DISK("cache='none' queues='8'", FILE_SOURCE,
+             "<readonly/>") "<disk type='block'><source dev='/dev/sdb'/><backenddomain name='d1'/><target "
+                            "dev='vdb'/></disk>"
+                            "<disk type='file'><backenddomain name='d1'/><target dev='vdc'/></disk>"));
     assert_int_equal(spec.kind, POLICY_GUEST);
     assert_int_equal(spec.door, POLICY_DOOR_NBD);
     assert_int_equal(spec.ndisks, 3);
@@ -109,19 +113,22 @@ static void reads_disks(void **state)
 static void tells_what_it_does_not_use(void **state)
 {
     (void)state;
-    must_accept("<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n<name>g1</name>\n"
-                "<memory>65536</memory>\n<cpu mode='host-model'/>\n" GUEST_META("") "<devices>\n"
-                "<graphics type='vnc'/>\n<graphics type='spice'/>\n"
-                "<disk type='file'><source file='/other'/><target dev='sda'/></disk>\n"
-                "<disk type='file'><driver name='bulkhead' discard='unmap'/>" FILE_SOURCE
-                "<backenddomain name='d'/><target dev='vda'/><iotune/></disk>\n"
-                "</devices>\n<qemu:commandline><qemu:arg value='x'/></qemu:commandline></domain>");
+    must_accept("<domain type='qemu' "
+                "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n<name>g1</name>\n"
+                "<memory>65536</memory>\n<cpu mode='host-model'/>\n" GUEST_META(
+                    "") "<devices>\n"
+                        "<graphics type='vnc'/>\n<graphics type='spice'/>\n"
+                        "<disk type='file'><source file='/other'/><target dev='sda'/></disk>\n"
+                        "<disk type='file'><driver name='bulkhead' discard='unmap'/>" FILE_SOURCE
+                        "<backenddomain name='d'/><target dev='vda'/><iotune/></disk>\n"
+                        "</devices>\n<qemu:commandline><qemu:arg value='x'/></qemu:commandline></domain>");
     assert_int_equal(spec.memory_bytes, 64 << 20);
     assert_int_equal(notes.n, 6);
     assert_string_equal(notes.text[0], "t.xml:4: note: <cpu> is not used");
     assert_string_equal(notes.text[1], "t.xml:12: note: <commandline> is not used");
     assert_string_equal(notes.text[2], "t.xml:7: note: <graphics> is not used");
-    assert_string_equal(notes.text[3], "t.xml:9: note: a <disk> without <backenddomain> is not served by bulkhead");
+    assert_string_equal(notes.text[3], "t.xml:9: note: a <disk> without <backenddomain> is not served by "
+                                       "bulkhead");
     assert_string_equal(notes.text[4], "t.xml:10: note: attribute discard of <driver> is not used");
     assert_string_equal(notes.text[5], "t.xml:10: note: <iotune> in <disk> is not used");
 }
@@ -129,14 +136,16 @@ static void tells_what_it_does_not_use(void **state)
 static void refuses_what_is_no_domain(void **state)
 {
     (void)state;
-    must_refuse("<domain>\n<name>x</nam>", "t.xml:2: not well-formed XML: Opening and ending tag mismatch: name line 2 and nam");
+    must_refuse("<domain>\n<name>x</nam>", "t.xml:2: not well-formed XML: Opening and ending tag mismatch: "
+                                           "name line 2 and nam");
     must_refuse("", "t.xml:1: not well-formed XML: Document is empty");
     must_refuse("<network/>", "t.xml:1: the outermost element must be libvirt's <domain>");
-    must_refuse("<domain><name>x</name></domain>",
-                "t.xml:1: no <metadata> with a <domain> of the namespace urn:bulkhead:domain:1: nothing here is for bulkhead");
+    must_refuse("<domain><name>x</name></domain>", "t.xml:1: no <metadata> with a <domain> of the namespace "
+                                                   "urn:bulkhead:domain:1: nothing here is for bulkhead");
     must_refuse("<?xml version='1.0'?>\n<!DOCTYPE domain [<!ENTITY a 'b'>]>\n<domain/>",
                 "t.xml:2: a DOCTYPE is not allowed: remove it");
-    must_refuse("<!DOCTYPE domain SYSTEM 'file:///etc/passwd'>\n<domain/>", "t.xml:1: a DOCTYPE is not allowed: remove it");
+    must_refuse("<!DOCTYPE domain SYSTEM 'file:///etc/passwd'>\n<domain/>", "t.xml:1: a DOCTYPE is not "
+                                                                            "allowed: remove it");
 }
 
 static void refuses_long_documents(void **state)
@@ -153,17 +162,22 @@ static void refuses_long_documents(void **state)
 static void refuses_unknown_things_in_our_namespace(void **state)
 {
     (void)state;
-    must_refuse(DRIVER("\n<b:extra " NS "/>"), "t.xml:6: unknown element <extra> in the namespace urn:bulkhead:domain:1");
-    must_refuse(DRIVER("<x " NS " b:y='1'/>"), "t.xml:5: unknown attribute 'y' in the namespace urn:bulkhead:domain:1");
-    must_refuse("<domain><metadata>\n<b:domain " NS " kind='guest' door='nbd' colour='red'/></metadata></domain>",
+    must_refuse(DRIVER("\n<b:extra " NS "/>"), "t.xml:6: unknown element <extra> in the namespace "
+                                               "urn:bulkhead:domain:1");
+    must_refuse(DRIVER("<x " NS " b:y='1'/>"), "t.xml:5: unknown attribute 'y' in the namespace "
+                                               "urn:bulkhead:domain:1");
+    must_refuse("<domain><metadata>\n<b:domain " NS
+                " kind='guest' door='nbd' colour='red'/></metadata></domain>",
                 "t.xml:2: unknown attribute 'colour' of our <domain kind='guest'>");
     must_refuse("<domain><metadata><b:domain " NS " kind='driver' class='blk'/>\n<b:domain " NS
                 " kind='driver' class='blk'/></metadata></domain>",
-                "t.xml:2: a second <domain> of the namespace urn:bulkhead:domain:1 (first in line 1): only one is allowed");
-    must_refuse(GUEST("<b:nic dev='eth0'/>", DISK("", FILE_SOURCE, "")),
-                "t.xml:4: unknown element <nic> in our <domain> of a guest");
-    must_refuse("<domain><name>d</name><memory>65536</memory>" META("kind='driver' class='blk'", "<b:disk dev='vda'/>")
-                "</domain>", "t.xml:1: unknown element <disk> in our <domain> of a driver");
+                "t.xml:2: a second <domain> of the namespace urn:bulkhead:domain:1 (first in line 1): only "
+                "one is allowed");
+    must_refuse(GUEST("<b:nic dev='eth0'/>", DISK("", FILE_SOURCE, "")), "t.xml:4: unknown element <nic> in "
+                                                                         "our <domain> of a guest");
+    must_refuse("<domain><name>d</name><memory>65536</memory>" META("kind='driver' class='blk'",
+                                                                    "<b:disk dev='vda'/>") "</domain>",
+                "t.xml:1: unknown element <disk> in our <domain> of a driver");
     must_refuse(GUEST("<b:disk dev='vda' poolpages='64'/>", DISK("", FILE_SOURCE, "")),
                 "t.xml:4: unknown attribute 'poolpages' of our <disk>");
     must_refuse(GUEST("<b:disk dev='vdb'/>", DISK("", FILE_SOURCE, "")),
@@ -175,12 +189,14 @@ static void refuses_unknown_things_in_our_namespace(void **state)
 static void refuses_unknown_kinds(void **state)
 {
     (void)state;
-    must_refuse("<domain>" META("", "") "</domain>", "t.xml:1: our <domain> has no kind='driver' or kind='guest'");
-    must_refuse("<domain>" META("kind='host'", "") "</domain>", "t.xml:1: unknown kind 'host': it is 'driver' or 'guest'");
+    must_refuse("<domain>" META("", "") "</domain>", "t.xml:1: our <domain> has no kind='driver' or "
+                                                     "kind='guest'");
+    must_refuse("<domain>" META("kind='host'", "") "</domain>", "t.xml:1: unknown kind 'host': it is "
+                                                                "'driver' or 'guest'");
     must_refuse("<domain>" META("kind='driver' class='gpu'", "") "</domain>",
                 "t.xml:1: unknown class 'gpu': a driver domain's class is 'blk'");
-    must_refuse("<domain>" META("kind='guest'", "") "</domain>",
-                "t.xml:1: unknown door '': a guest's door is 'nbd' or 'native'");
+    must_refuse("<domain>" META("kind='guest'", "") "</domain>", "t.xml:1: unknown door '': a guest's door "
+                                                                 "is 'nbd' or 'native'");
     must_refuse(GUEST("<b:disk dev='vda' grants='steal'/>", DISK("", FILE_SOURCE, "")),
                 "t.xml:4: grants of vda must be 'persistent', 'copy' or 'map'");
 }
@@ -188,9 +204,11 @@ static void refuses_unknown_kinds(void **state)
 static void refuses_bad_names_and_numbers(void **state)
 {
     (void)state;
-    must_refuse("<domain><memory>65536</memory>" DRIVER_META "</domain>", "t.xml:1: the domain has no <name>");
+    must_refuse("<domain><memory>65536</memory>" DRIVER_META "</domain>", "t.xml:1: the domain has no "
+                                                                          "<name>");
     must_refuse("<domain>\n<name>../x</name><memory>65536</memory>" DRIVER_META "</domain>",
-                "t.xml:2: a <name> has 1 to 47 characters of A-Z a-z 0-9 . _ - and begins with a letter or digit");
+                "t.xml:2: a <name> has 1 to 47 characters of A-Z a-z 0-9 . _ - and begins with a letter or "
+                "digit");
     must_refuse(DRIVER("<name>again</name>"), "t.xml:5: a <domain> has only one <name>");
     must_refuse("<domain><name>d</name>" DRIVER_META "</domain>", "t.xml:1: the domain has no <memory>");
     must_refuse("<domain><name>d</name><memory unit='parsec'>9</memory>" DRIVER_META "</domain>",
@@ -203,8 +221,10 @@ static void refuses_bad_names_and_numbers(void **state)
                 "t.xml:2: <memory> is too small: a driver domain needs at least 16 MiB");
     must_refuse(DRIVER("<uuid>12</uuid>"), "t.xml:5: <uuid> must read xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
     must_refuse(DRIVER("<vcpu>0</vcpu>"), "t.xml:5: <vcpu> must be a number from 1 to 1024");
-    must_refuse(DRIVER("<vcpu cpuset='3-1'>1</vcpu>"), "t.xml:5: cpuset must be a set of CPUs 0 to 63, such as '0-3,^2,5'");
-    must_refuse(DRIVER("<vcpu cpuset='64'>1</vcpu>"), "t.xml:5: cpuset must be a set of CPUs 0 to 63, such as '0-3,^2,5'");
+    must_refuse(DRIVER("<vcpu cpuset='3-1'>1</vcpu>"), "t.xml:5: cpuset must be a set of CPUs 0 to 63, such "
+                                                       "as '0-3,^2,5'");
+    must_refuse(DRIVER("<vcpu cpuset='64'>1</vcpu>"), "t.xml:5: cpuset must be a set of CPUs 0 to 63, such "
+                                                      "as '0-3,^2,5'");
     must_refuse(DRIVER("<devices><hostdev mode='subsystem' type='pci'/></devices>"),
                 "t.xml:5: a <hostdev> of a driver domain must have mode='capabilities' type='storage'");
 }
@@ -212,25 +232,33 @@ static void refuses_bad_names_and_numbers(void **state)
 static void refuses_bad_disks(void **state)
 {
     (void)state;
-    must_refuse(GUEST("", ""), "t.xml:5: the guest has no <disk> with <backenddomain>: there is nothing to serve");
+    must_refuse(GUEST("", ""), "t.xml:5: the guest has no <disk> with <backenddomain>: there is nothing to "
+                               "serve");
     must_refuse(GUEST("", DISK("", FILE_SOURCE, "") DISK("", FILE_SOURCE, "")),
                 "t.xml:7: target dev 'vda' is used twice (first in line 6)");
-    must_refuse(GUEST("", DISK("", "<source file='img'/>", "")),
-                "t.xml:6: the path of vda is relative: 'img' must begin with /");
+    must_refuse(GUEST("", DISK("", "<source file='img'/>", "")), "t.xml:6: the path of vda is relative: "
+                                                                 "'img' must begin with /");
     must_refuse(GUEST("", DISK("", "", "")), "t.xml:6: disk vda has no <source>");
-    must_refuse(GUEST("", DISK("", "<source dev='/dev/sdb'/>", "")), "t.xml:6: <source> of vda has no file='...'");
-    must_refuse(GUEST("", DISK("cache='unsafe'", FILE_SOURCE, "")), "t.xml:6: cache of vda must be 'none' or 'writeback'");
-    must_refuse(GUEST("", DISK("queues='9'", FILE_SOURCE, "")), "t.xml:6: queues of vda must be a number from 1 to 8");
-    must_refuse(GUEST("", DISK("queues='0'", FILE_SOURCE, "")), "t.xml:6: queues of vda must be a number from 1 to 8");
-    must_refuse(GUEST("", DISK("", FILE_SOURCE, "<readonly/><readonly/>")), "t.xml:6: a <disk> has only one <readonly>");
+    must_refuse(GUEST("", DISK("", "<source dev='/dev/sdb'/>", "")), "t.xml:6: <source> of vda has no "
+                                                                     "file='...'");
+    must_refuse(GUEST("", DISK("cache='unsafe'", FILE_SOURCE, "")), "t.xml:6: cache of vda must be 'none' or "
+                                                                    "'writeback'");
+    must_refuse(GUEST("", DISK("queues='9'", FILE_SOURCE, "")), "t.xml:6: queues of vda must be a number "
+                                                                "from 1 to 8");
+    must_refuse(GUEST("", DISK("queues='0'", FILE_SOURCE, "")), "t.xml:6: queues of vda must be a number "
+                                                                "from 1 to 8");
+    must_refuse(GUEST("", DISK("", FILE_SOURCE, "<readonly/><readonly/>")), "t.xml:6: a <disk> has only one "
+                                                                            "<readonly>");
     must_refuse(GUEST("", "<disk type='file'><driver type='qcow2'/>" FILE_SOURCE
-                      "<backenddomain name='d'/><target dev='vda'/></disk>"),
+                          "<backenddomain name='d'/><target dev='vda'/></disk>"),
                 "t.xml:6: driver type of vda must be 'raw': no other image format is served");
     must_refuse(GUEST("", "<disk type='network'><backenddomain name='d'/><target dev='vda'/></disk>"),
                 "t.xml:6: disk type must be 'file' or 'block', not 'network'");
-    must_refuse(GUEST("", "<disk type='file' device='cdrom'><backenddomain name='d'/><target dev='vda'/></disk>"),
+    must_refuse(GUEST("", "<disk type='file' device='cdrom'><backenddomain name='d'/><target "
+                          "dev='vda'/></disk>"),
                 "t.xml:6: a <disk> with <backenddomain> must have device='disk'");
-    must_refuse(GUEST("", "<disk type='file'>" FILE_SOURCE "<backenddomain name='d'/><target dev='sda'/></disk>"),
+    must_refuse(GUEST("", "<disk type='file'>" FILE_SOURCE "<backenddomain name='d'/><target "
+                                                           "dev='sda'/></disk>"),
                 "t.xml:6: target dev must be vda to vdp");
     must_refuse(GUEST("", "<disk type='file'>" FILE_SOURCE "<backenddomain/><target dev='vda'/></disk>"),
                 "t.xml:6: <backenddomain name='...'/> must name a driver domain");
@@ -243,14 +271,19 @@ static void refuses_bad_disks(void **state)
     must_refuse(GUEST("<b:disk dev='vda' ram='1048576'/>", DISK("", FILE_SOURCE, "")),
                 "t.xml:4: vda has both ram and a <source>: keep one");
     must_refuse(GUEST("<b:disk dev='vda' ram='1000'/>", DISK("", "", "")),
-                "t.xml:4: ram of vda must be a number of bytes, a multiple of 4096, from 1048576 to 1099511627776");
+                "t.xml:4: ram of vda must be a number of bytes, a multiple of 4096, from 1048576 to "
+                "1099511627776");
 }
 
 static void units_are_libvirts(void **state)
 {
-    static const struct { const char *unit; uint64_t bytes; } known[] = {
-        {"b", 3}, {"bytes", 3}, {"KB", 3000}, {"k", 3072}, {"KiB", 3072}, {"MB", 3000000}, {"M", 3 << 20},
-        {"MiB", 3 << 20}, {"GB", 3000000000}, {"GiB", 3ull << 30}, {"G", 3ull << 30}, {"TiB", 3ull << 40},
+    static const struct {
+        const char *unit;
+        uint64_t bytes;
+    } known[] = {
+        {"b", 3},           {"bytes", 3},        {"KB", 3000},      {"k", 3072},
+        {"KiB", 3072},      {"MB", 3000000},     {"M", 3 << 20},    {"MiB", 3 << 20},
+        {"GB", 3000000000}, {"GiB", 3ull << 30}, {"G", 3ull << 30}, {"TiB", 3ull << 40},
     };
     uint64_t v;
 
@@ -328,7 +361,7 @@ static void schema_stands_alone(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_int_not_equal(policy_schema_check(bad[i], strlen(bad[i]), "t.xml", err), 0);
-        if (strncmp(err, "t.xml:", 6) || !strstr(err, ": does not match the schema: "))
+        if (strncmp(err, "t.xml:", 6) != 0 || !strstr(err, ": does not match the schema: "))
             fail_msg("%s", err);
     }
 }

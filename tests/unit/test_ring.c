@@ -88,6 +88,7 @@ static void sizes_are_xens(void **state)
     }
     assert_int_equal(ring_slots(4096, 112), 32);  /* blkif, one page */
     assert_int_equal(ring_slots(65536, 112), 512);
+    assert_int_equal(ring_slots(RING_HEADER_BYTES + 4 * 112, 112), 4);
     assert_int_equal(ring_slots(RING_HEADER_BYTES + 112, 112), 1);
     assert_int_equal(ring_slots(RING_HEADER_BYTES + 111, 112), 0);
     assert_int_equal(ring_slots(0, 112), 0);
@@ -291,11 +292,13 @@ static void a_lying_frontend_is_caught(void **state)
             ring_back_copy_request(&s.back, &r);
         s.front.shared->req_prod = at + size;
         assert_int_equal(ring_back_waiting(&s.back), (int)size - 4);
-        s.front.shared->req_prod = at + size + 4;
+        s.front.shared->req_prod = at + size + 1;
         assert_int_equal(ring_back_waiting(&s.back), RING_LIES);
         /* Behind what we took: not even though the peer has room to say so. */
-        s.front.shared->req_prod = at + 3;
-        assert_int_equal(ring_back_waiting(&s.back), RING_LIES);
+        for (uint32_t behind = 1; behind <= 4; behind++) {
+            s.front.shared->req_prod = at + 4 - behind;
+            assert_int_equal(ring_back_waiting(&s.back), RING_LIES);
+        }
         /* A response frees one place. */
         struct test_response p = { .id = 0 };
         ring_back_put_response(&s.back, &p, sizeof(p));
@@ -369,7 +372,7 @@ static void attach_goes_on(void **state)
     (void)state;
     struct sides s;
     begin(&s, UINT_MAX);
-    struct test_request r = request(1), got;
+    struct test_request r = request(1), got = { 0 };
     struct test_response p = { .id = 1 };
     for (int i = 0; i < 3; i++) {
         ring_front_put_request(&s.front, &r, sizeof(r));
@@ -379,7 +382,7 @@ static void attach_goes_on(void **state)
         ring_back_push(&s.back);
         ring_front_copy_response(&s.front, &p, sizeof(p));
     }
-    struct ring_back again;
+    struct ring_back again = { 0 };
     assert_true(ring_back_attach(&again, page, BYTES, SLOT));
     assert_int_equal(again.req_cons, 2);
     assert_int_equal(ring_back_waiting(&again), 0);

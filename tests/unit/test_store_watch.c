@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Watches: who hears of what, and what becomes of events that no one reads. */
+#include "hyp-shim/local/store/conn.h"
 #include "test_store.h"
 
 static void begins_with_an_event(void **state)
@@ -173,6 +174,54 @@ static void events_merge_when_no_one_reads(void **state)
     assert_int_equal(events_of(&guest1, HOME(1) "/d/7", "two"), 1);
 }
 
+/* A request's own events, to a client that does not read, never take the room
+ * of its reply: what arrives at last is whole, and each request is answered. */
+static void own_events_leave_room_for_the_reply(void **state)
+{
+    enum { WATCHES = 200, REQUESTS = 400 };
+    static uint8_t stream[8 << 20];
+    char token[16];
+    size_t have = 0, at = 0;
+    unsigned replies = 0, events = 0;
+    struct xsd_sockmsg h;
+
+    (void)state;
+    for (unsigned i = 0; i < WATCHES; i++) {
+        snprintf(token, sizeof(token), "%u", i);
+        assert_int_equal(watch(&guest1, "self", token), 0);
+    }
+    settle(&guest1);
+    uint32_t first = guest1.req_id + 1;
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        send_request(&guest1, XS_WRITE, 0, "self\0v", 6);
+        turn();
+        for (unsigned k = 0; k < XSD_CONNS; k++)
+            assert_true(xsd_conn_at(k)->out_to <= XSD_OUT_BYTES);
+    }
+    for (int idle = 0; idle < 3;) {
+        ssize_t n = recv(guest1.fd, stream + have, sizeof(stream) - have, MSG_DONTWAIT);
+        idle = n > 0 ? 0 : idle + 1;
+        have += n > 0 ? (size_t)n : 0;
+        turn();
+    }
+    for (; have - at >= sizeof(h); at += sizeof(h) + h.len) {
+        memcpy(&h, stream + at, sizeof(h));
+        assert_true(h.len <= XENSTORE_PAYLOAD_MAX && h.len <= have - at - sizeof(h));
+        if (h.type == XS_WATCH_EVENT) {
+            assert_string_equal(stream + at + sizeof(h), "self");
+            events++;
+        } else {
+            assert_int_equal(h.type, XS_WRITE);
+            assert_int_equal(h.req_id, first + replies);
+            replies++;
+        }
+    }
+    assert_int_equal(at, have);
+    assert_int_equal(replies, REQUESTS);
+    assert_true(events >= WATCHES);
+    assert_true(xsd_counted(XSD_COUNT_events_merged) > 0); /* the buffer was full: it was a test */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +233,7 @@ int main(void)
         TEST(domains_come_and_go),
         TEST(a_share_of_watches),
         TEST(events_merge_when_no_one_reads),
+        TEST(own_events_leave_room_for_the_reply),
     };
 
     return cmocka_run_group_tests_name("store_watch", tests, NULL, NULL);

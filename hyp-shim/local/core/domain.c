@@ -85,11 +85,11 @@ void domain_kill(struct core *core, struct domain *d)
     if (d->state != DOMAIN_ALIVE)
         return;
     d->state = DOMAIN_DYING;
+    if (d->pidfd >= 0)
+        core->ops->kill(d->pidfd); /* first, or it might end by itself of the hang-up */
     core_close(&d->sock);
     if (d->pidfd < 0)
         domain_died(core, d); /* no process: its connection was its life */
-    else
-        core->ops->kill(d->pidfd);
 }
 
 void domain_hangup(struct core *core, struct domain *d)

@@ -14,6 +14,8 @@
 #ifndef BULKHEAD_STORE_QUOTA_H
 #define BULKHEAD_STORE_QUOTA_H
 
+#include <errno.h> /* before xs_wire.h: only then does that have its table of errors */
+
 #include <xen/io/xs_wire.h>
 
 #include "../limits.h"

@@ -282,7 +282,8 @@ static int map_code(const struct targets *t, struct arms *a)
 {
     (void)t;
     (void)a;
-    return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -errno : 0;
+    void *va = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return va == MAP_FAILED ? -errno : 0;
 }
 
 static int write_code(const struct targets *t, struct arms *a)
@@ -310,8 +311,8 @@ static int start_a_process(const struct targets *t, struct arms *a)
 /* ----------------------------------------------------------------- io_uring */
 
 /* One request on the ring that was made before the seal, and its result. */
-static int ring_do(struct arms *a, void (*prepare)(struct io_uring_sqe *, const struct targets *, struct arms *),
-                   const struct targets *t)
+typedef void prepare_fn(struct io_uring_sqe *, const struct targets *, struct arms *);
+static int ring_do(struct arms *a, prepare_fn *prepare, const struct targets *t)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(a->ring);
     struct io_uring_cqe *cqe;
@@ -368,8 +369,7 @@ static int ring_widen(const struct targets *t, struct arms *a)
 {
     (void)t;
     struct io_uring_restriction all = { .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_OPENAT };
-    return result(syscall(SYS_io_uring_register, a->ring->ring_fd, IORING_REGISTER_PROBE, NULL, 0)) == 0 ||
-           syscall(SYS_io_uring_register, a->ring->ring_fd, IORING_REGISTER_RESTRICTIONS, &all, 1) == 0 ? 0 : -errno;
+    return result(syscall(SYS_io_uring_register, a->ring->ring_fd, IORING_REGISTER_RESTRICTIONS, &all, 1));
 }
 
 static int ring_of_its_own(const struct targets *t, struct arms *a)

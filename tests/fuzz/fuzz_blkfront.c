@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A driver domain made of the input, against the block frontend: what it writes
+ * to the store (features, size) and then whatever it likes, wherever it can reach:
+ * responses, indices, any byte of rings and descriptor pages, doorbells.
+ *
+ * Must hold: terms that were accepted are possible ones; a request that was
+ * accepted has exactly one result; no result comes for any other; the frontend
+ * writes to no data page; nothing is left behind.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "../../frontends/disk.h"
+#include "../../frontends/terms.h"
+#include "../fake_hyp.h"
+
+#define FRONT 5
+#define BACK  3
+#define PAGES 32 /* of data */
+#define DATA  0x5a
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool holds)
+{
+    if (!holds)
+        abort();
+}
+
+/* -------------------------------------------------------------------- input */
+
+static const uint8_t *in;
+static size_t left;
+
+static void take(void *out, size_t n)
+{
+    size_t have = n < left ? n : left;
+    memset(out, 0, n);
+    memcpy(out, in, have);
+    in += have;
+    left -= have;
+}
+
+static uint8_t byte(void)
+{
+    uint8_t b;
+    take(&b, 1);
+    return b;
+}
+
+static uint32_t word(void)
+{
+    uint32_t w;
+    take(&w, 4);
+    return w;
+}
+
+/* --------------------------------------- the store, as far as terms.c needs it */
+
+static struct { const char *key; bool there; uint64_t value; } features[] = {
+    { "multi-queue-max-queues", false, 0 },
+    { "max-ring-page-order", false, 0 },
+    { "feature-max-indirect-segments", false, 0 },
+    { "feature-persistent", false, 0 },
+    { "feature-grant-copy", false, 0 },
+    { "feature-flush-cache", false, 0 },
+    { "feature-write-fua", false, 0 },
+    { "feature-discard", false, 0 },
+    { "feature-write-zeroes", false, 0 },
+    { "discard-granularity", false, 0 },
+    { "sectors", false, 0 },
+    { "sector-size", false, 0 },
+    { "physical-sector-size", false, 0 },
+    { "info", false, 0 },
+};
+#define FEATURES (sizeof(features) / sizeof(features[0]))
+
+/* One byte says absent, small, a power of two, its neighbours, or eight raw bytes. */
+static void take_features(void)
+{
+    for (size_t i = 0; i < FEATURES; i++) {
+        uint8_t how = byte();
+        features[i].there = how != 0;
+        if (how < 128)
+            features[i].value = how - 1u;
+        else if (how < 255)
+            features[i].value = (1ull << (how & 63)) - (how >> 6 & 1);
+        else
+            take(&features[i].value, 8);
+    }
+}
+
+int store_read_number(struct store *st, store_txn t, const char *dir, const char *key, uint64_t max,
+                      uint64_t *out)
+{
+    (void)st, (void)t;
+    for (size_t i = 0; i < FEATURES && strcmp(dir, "/peer") == 0; i++)
+        if (strcmp(key, features[i].key) == 0 && features[i].there) {
+            *out = features[i].value;
+            return *out > max ? -EINVAL : 0;
+        }
+    return -ENOENT;
+}
+
+int store_read(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
+{
+    (void)st, (void)t, (void)path, (void)buf, (void)cap;
+    return -ENOENT;
+}
+
+int store_printf(struct store *st, store_txn t, const char *dir, const char *key, const char *fmt, ...)
+{
+    (void)st, (void)t, (void)dir, (void)key, (void)fmt;
+    return 0;
+}
+
+int store_txn_begin(struct store *st, store_txn *t)
+{
+    (void)st;
+    *t = 1;
+    return 0;
+}
+
+int store_txn_commit(struct store *st, store_txn t)
+{
+    (void)st, (void)t;
+    return 0;
+}
+
+void store_txn_abort(struct store *st, store_txn t)
+{
+    (void)st, (void)t;
+}
+
+/* False: refused, as it should be now and then. */
+static bool agree(struct blkfront *d)
+{
+    static struct guest guest;
+    memset(d, 0, sizeof(*d));
+    d->guest = &guest;
+    strcpy(d->bus.own, "/own");
+    strcpy(d->bus.peer, "/peer");
+    d->want.pool_pages = PAGES;
+    d->want.ring_pages = 1u << byte() % 5;
+    d->want.queues = byte();
+    d->want.grants = byte() % 4;
+    if (terms_accept_offer(d) || terms_accept_disk(d)) {
+        must(d->error < 0 && d->why[0]);
+        return false;
+    }
+    const struct blkqueue_terms *t = &d->terms;
+    must(d->nqueues >= 1 && d->nqueues <= BLK_MAX_QUEUES && d->pool_pages == PAGES);
+    must(d->ring_pages >= 1 && d->ring_pages <= d->want.ring_pages && !(d->ring_pages & (d->ring_pages - 1)));
+    must(t->max_segments >= BLKIF_MAX_SEGMENTS_PER_REQUEST && t->max_segments <= PAGES);
+    must(t->sector_bytes >= 512 && t->sector_bytes <= 4096 && !(t->sector_bytes & (t->sector_bytes - 1)));
+    must(t->disk_bytes > 0 && t->disk_bytes <= INT64_MAX && t->disk_bytes % t->sector_bytes == 0);
+    must(d->info.physical_bytes >= t->sector_bytes && d->info.bytes == t->disk_bytes);
+    return true;
+}
+
+/* ------------------------------------------------------- frontend and backend */
+
+static struct {
+    struct hyp *front, *back;
+    struct hyp_pool *pool;
+    struct hyp_map *map;
+    struct blkqueue q;
+    uint32_t shared_pages; /* rings and descriptors */
+    uint8_t *view;         /* the pool as the backend sees it */
+    struct ring_back ring;
+    struct hyp_evtchn *doorbell;
+    struct blkif_request seen[16]; /* requests that the backend remembers */
+    unsigned nseen;
+} w;
+
+/* Requests that wait for their one result. */
+static bool open_request[4096];
+static unsigned next_cookie, nopen;
+
+static void attach(void)
+{
+    struct hyp_evtchn *channel;
+    must(hyp_evtchn_alloc(w.front, BACK, &channel) == 0);
+    must(blkqueue_attach(&w.q, channel) == 0);
+    must(hyp_evtchn_bind(w.back, FRONT, hyp_evtchn_port(channel), &w.doorbell) == 0);
+    must(ring_back_attach(&w.ring, w.view, w.q.ring_pages * HYP_PAGE_SIZE, sizeof(struct blkif_request)));
+    w.nseen = 0;
+    blkqueue_start(&w.q);
+}
+
+static void up(struct blkfront *d, int control_fd)
+{
+    memset(&w, 0, sizeof(w));
+    memset(open_request, 0, sizeof(open_request));
+    next_cookie = nopen = 0;
+    uint32_t slots = blkqueue_slots(d->ring_pages);
+    w.front = fake_hyp_new(FRONT);
+    w.back = fake_hyp_new(BACK);
+    w.shared_pages = d->ring_pages + slots;
+    must(hyp_pool_create(w.front, BACK, w.shared_pages + PAGES, 0, &w.pool) == 0);
+    struct blkqueue_place place = { .ring_page = 0, .ring_pages = d->ring_pages, .desc_page = d->ring_pages,
+                                    .data_page = w.shared_pages, .data_pages = PAGES };
+    must(blkqueue_init(&w.q, w.pool, &place, &d->terms, control_fd) == 0);
+    must(hyp_map_open(w.back, FRONT, &w.map) == 0);
+    w.view = hyp_map_persistent(w.map, hyp_pool_ref(w.pool, 0));
+    must(w.view != NULL);
+    memset(w.q.data, DATA, w.q.data_bytes);
+    attach();
+}
+
+static void reap(unsigned n)
+{
+    struct blkfront_result out[64];
+    int got = blkqueue_reap(&w.q, out, n < 64 ? n : 64);
+    must(got >= 0 && got <= 64);
+    for (int i = 0; i < got; i++) {
+        must(out[i].cookie < next_cookie && open_request[out[i].cookie]);
+        must(out[i].error == 0 || out[i].error == -EIO || out[i].error == -EOPNOTSUPP);
+        open_request[out[i].cookie] = false;
+        nopen--;
+    }
+    must(nopen == w.q.inflight);
+}
+
+static void submit(const struct blkfront *d)
+{
+    struct blkfront_io ios[8];
+    unsigned n = 1 + byte() % 8;
+    uint32_t sector = d->terms.sector_bytes;
+    if (next_cookie + n > sizeof(open_request))
+        return;
+    for (unsigned i = 0; i < n; i++) {
+        uint8_t how = byte();
+        ios[i] = (struct blkfront_io){ .op = how % 6, .flags = how >> 6 == 3, .cookie = next_cookie + i };
+        ios[i].bytes = sector * (1 + byte());
+        ios[i].length = sector * (uint64_t)word();
+        ios[i].offset = how & 32 ? 0 : (uint64_t)word() * sector;
+        ios[i].buf = w.q.data + (how & 16 ? 0 : word() % (w.q.data_bytes + 4096));
+    }
+    int taken = blkqueue_submit(&w.q, ios, n);
+    must(taken <= (int)n);
+    for (int i = 0; i < taken; i++) {
+        must(ios[i].op <= BLKFRONT_ZEROES);
+        open_request[ios[i].cookie] = true;
+    }
+    if (taken > 0) {
+        nopen += (unsigned)taken;
+        next_cookie += (unsigned)taken;
+    }
+    must(nopen == w.q.inflight);
+}
+
+static void down(void)
+{
+    blkqueue_stop(&w.q);
+    for (unsigned turn = 0; nopen > 0; turn++) {
+        must(turn < 1024);
+        reap(7);
+    }
+    reap(64);
+    must(blkqueue_drained(&w.q) && w.q.inflight == 0 && w.q.free_slots == w.q.slots);
+    hyp_evtchn_close(w.doorbell);
+    blkqueue_detach(&w.q);
+}
+
+/* -------------------------------------------------- what the backend gets up to */
+
+static void remember_requests(void)
+{
+    for (int n = ring_back_waiting(&w.ring); n > 0; n--) {
+        struct blkif_request req;
+        ring_back_copy_request(&w.ring, &req);
+        w.seen[w.nseen++ % 16] = req;
+    }
+}
+
+static void respond(struct blkif_response rsp)
+{
+    ring_back_put_response(&w.ring, &rsp, sizeof(rsp));
+    if (ring_back_push(&w.ring))
+        hyp_evtchn_notify(w.doorbell);
+}
+
+/* The right answer to some request it has seen, with one thing changed perhaps. */
+static void answer(void)
+{
+    uint8_t how = byte();
+    const struct blkif_request *req = &w.seen[how % 16];
+    struct blkif_response rsp;
+    memset(&rsp, 0, sizeof(rsp));
+    rsp.id = req->id;
+    rsp.operation = req->operation;
+    switch (how >> 4) {
+    case 0: rsp.id ^= 1ull << byte() % 64; break;
+    case 1: rsp.operation = byte(); break;
+    case 2: rsp.status = (int16_t)word(); break;
+    case 3: rsp.status = BLKIF_RSP_ERROR; break;
+    case 4: rsp.status = BLKIF_RSP_EOPNOTSUPP; break;
+    case 5: rsp.id -= (uint64_t)byte() << 16; break;
+    default: break;
+    }
+    respond(rsp);
+}
+
+static void scribble(void)
+{
+    uint32_t at = word() % (w.shared_pages * HYP_PAGE_SIZE);
+    uint32_t n = byte();
+    if (n > w.shared_pages * HYP_PAGE_SIZE - at)
+        n = w.shared_pages * HYP_PAGE_SIZE - at;
+    take(w.view + at, n);
+}
+
+static void turn(const struct blkfront *d)
+{
+    struct blkif_response raw;
+    switch (byte() % 10) {
+    case 0:
+    case 1: submit(d); break;
+    case 2: reap(1 + byte() % 64); break;
+    case 3: remember_requests(); break;
+    case 4:
+    case 5: answer(); break;
+    case 6:
+        take(&raw, sizeof(raw));
+        respond(raw);
+        break;
+    case 7:
+        ring_store(&w.ring.shared->rsp_prod, word());
+        break;
+    case 8: scribble(); break;
+    case 9:
+        hyp_evtchn_notify(w.doorbell);
+        must(blkqueue_idle(&w.q) >= 0);
+        blkqueue_wait(&w.q, 0);
+        break;
+    }
+    if (blkqueue_drained(&w.q) && left > 0 && byte() & 1) {
+        hyp_evtchn_close(w.doorbell);
+        blkqueue_detach(&w.q);
+        attach();
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct blkfront d;
+    in = data;
+    left = size;
+    take_features();
+    if (!agree(&d))
+        return 0;
+    int control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    up(&d, control_fd);
+    for (int i = 0; left > 0 && i < 512; i++)
+        turn(&d);
+    down();
+    for (size_t i = 0; i < w.q.data_bytes; i++)
+        must(w.q.data[i] == DATA);
+    hyp_map_close(w.map);
+    blkqueue_destroy(&w.q);
+    must(hyp_pool_end(w.pool) == 0);
+    hyp_close(w.front);
+    hyp_close(w.back);
+    must(fake_hyp_reset() == 0);
+    close(control_fd);
+    return 0;
+}
