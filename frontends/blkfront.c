@@ -116,7 +116,8 @@ int blkfront_list(const char *attach, char *names, size_t bytes, char *err, size
 static int choose_disk(struct guest *g, const char *device, struct disk_name *out, struct words w)
 {
     struct disk_name found[GUEST_DISKS_MAX];
-    char names[GUEST_DISKS_MAX * (DISK_NAME_MAX + 2)] = "";
+    char names[GUEST_DISKS_MAX * (DISK_NAME_MAX + 2)]; /* holds all of them */
+    size_t used = 0;
     int n = find_disks(g, found);
     if (n < 0)
         return say(w, n, "cannot read the guest's disks from the store: %s", strerror(-n));
@@ -127,7 +128,7 @@ static int choose_disk(struct guest *g, const char *device, struct disk_name *ou
             *out = found[i];
             return 0;
         }
-        strcat(strcat(names, i ? ", " : ""), found[i].name);
+        used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i ? ", " : "", found[i].name);
     }
     if (!device)
         return say(w, -EINVAL, "the guest has several disks: name one of %s", names);
@@ -155,7 +156,7 @@ static int check_options(const struct blkfront_options *opt, struct words w)
 static int add_disk(struct guest *g, const struct blkfront_options *opt, struct words w,
                     struct blkfront **out)
 {
-    struct disk_name disk;
+    struct disk_name disk = { 0 };
     int err = choose_disk(g, opt->device, &disk, w);
     if (err)
         return err;
@@ -235,19 +236,18 @@ int blkfront_open(struct blkfront **out, const struct blkfront_options *opt, cha
     fault = guest_get(&g, opt->attach, true);
     if (fault)
         return attach_failed(w, opt->attach, fault);
-    struct blkfront *d;
+    struct blkfront *d = NULL;
     pthread_mutex_lock(&g->lock);
     fault = add_disk(g, opt, w, &d);
-    bool added = fault == 0;
-    if (added)
+    if (d)
         fault = await_open(d, w);
     pthread_mutex_unlock(&g->lock);
-    if (fault && added)
-        blkfront_close(d);
-    else if (fault)
-        guest_put(g);
-    else
+    if (!fault)
         *out = d;
+    else if (d)
+        blkfront_close(d);
+    else
+        guest_put(g);
     return fault;
 }
 

@@ -174,41 +174,53 @@ static inline grant_ref_t grant_of(const struct blkqueue *q, uint32_t page)
     return hyp_pool_ref(q->grants, page);
 }
 
-/* Descriptors of a request's pages. No byte of them is left as it was: what was
- * on our stack must not reach the ring. */
-static inline void describe(const struct blkqueue *q, const struct blkfront_io *io, struct shape shape,
-                            struct blkif_request_segment *seg)
+/* One page of a request. All eight bytes are set: what was on our stack must not
+ * reach the ring. */
+static inline void describe(const struct blkqueue *q, uint32_t data_page, uint8_t first_sect,
+                            uint8_t last_sect, struct blkif_request_segment *seg)
 {
-    size_t at = (size_t)((uint8_t *)io->buf - q->data);
-    memset(seg, 0, shape.segments * sizeof(*seg));
-    for (uint32_t i = 0; i < shape.segments; i++) {
-        seg[i].gref = grant_of(q, q->data_page + shape.first_page + i);
-        seg[i].last_sect = BLK_PAGE_SECTORS - 1;
-    }
-    seg[0].first_sect = (uint8_t)((at & (HYP_PAGE_SIZE - 1)) >> BLK_SECTOR_SHIFT);
-    seg[shape.segments - 1].last_sect =
-        (uint8_t)(((at + io->bytes - 1) & (HYP_PAGE_SIZE - 1)) >> BLK_SECTOR_SHIFT);
+    struct blkif_request_segment whole;
+    memset(&whole, 0, sizeof(whole));
+    whole.gref = grant_of(q, q->data_page + data_page);
+    whole.first_sect = first_sect;
+    whole.last_sect = last_sect;
+    memcpy(seg, &whole, sizeof(whole));
 }
 
-static void put_direct(struct blkqueue *q, struct blkqueue_shadow *s, struct shape shape)
+/* All pages of a request. */
+static inline void describe_all(const struct blkqueue *q, const struct blkfront_io *io, struct shape shape,
+                                struct blkif_request_segment *seg)
 {
+    size_t at = (size_t)((uint8_t *)io->buf - q->data);
+    uint8_t first_sect = (uint8_t)((at & (HYP_PAGE_SIZE - 1)) >> BLK_SECTOR_SHIFT);
+    uint8_t last_sect = (uint8_t)(((at + io->bytes - 1) & (HYP_PAGE_SIZE - 1)) >> BLK_SECTOR_SHIFT);
+    for (uint32_t i = 0; i < shape.segments; i++)
+        describe(q, shape.first_page + i, i == 0 ? first_sect : 0,
+                 i == shape.segments - 1 ? last_sect : BLK_PAGE_SECTORS - 1, &seg[i]);
+}
+
+static inline void put_direct(struct blkqueue *q, struct blkqueue_shadow *s, struct shape shape)
+{
+    const size_t head = offsetof(struct blkif_request, seg);
     struct blkif_request req;
-    memset(&req, 0, offsetof(struct blkif_request, seg));
+    memset(&req, 0, head);
     req.operation = s->operation = s->inner;
     req.nr_segments = (uint8_t)shape.segments;
     req.handle = q->terms->handle;
     req.id = s->id;
     req.sector_number = s->io.offset >> BLK_SECTOR_SHIFT;
-    describe(q, &s->io, shape, req.seg);
-    ring_front_put_request(&q->ring, &req,
-                           offsetof(struct blkif_request, seg) + shape.segments * sizeof(req.seg[0]));
+    describe_all(q, &s->io, shape, req.seg);
+    if (shape.segments == 1) /* most are; a copy of known length is a few moves */
+        ring_front_put_request(&q->ring, &req, head + sizeof(req.seg[0]));
+    else
+        ring_front_put_request(&q->ring, &req, head + shape.segments * sizeof(req.seg[0]));
 }
 
 static void put_indirect(struct blkqueue *q, struct blkqueue_shadow *s, struct shape shape)
 {
     struct blkif_request_segment seg[BLK_MAX_INDIRECT_SEGMENTS];
     uint32_t desc = q->desc_page + (uint32_t)(s - q->shadow);
-    describe(q, &s->io, shape, seg);
+    describe_all(q, &s->io, shape, seg);
     shared_write((uint8_t *)hyp_pool_base(q->grants) + (size_t)desc * HYP_PAGE_SIZE, seg,
                  shape.segments * sizeof(seg[0]));
 

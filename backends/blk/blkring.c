@@ -279,7 +279,7 @@ static bool start_slice(struct blk_queue *q, uint32_t cost, uint32_t max)
 /* Takes the next request off the ring into q->cmd, or answers that it is wrong. */
 static enum blk_turn take_request(struct blk_queue *q, struct blk_budget *b)
 {
-    if (b->cost < BLK_COST_REQUEST)
+    if (b->cost < BLK_COST_REQUEST || b->requests == 0)
         return BLK_TURN_MORE;
     if (q->waiting == 0) {
         int n = ring_back_waiting(&q->ring);
@@ -289,6 +289,7 @@ static enum blk_turn take_request(struct blk_queue *q, struct blk_budget *b)
             return BLK_TURN_IDLE;
         q->waiting = (uint32_t)n;
     }
+    b->requests--;
     ring_back_copy_request(&q->ring, &q->wire);
     if (--q->waiting > 0)
         ring_back_prefetch(&q->ring);
@@ -340,7 +341,7 @@ static enum blk_turn take_and_start(struct blk_queue *q, struct blk_budget *b)
     for (;;) {
         if (!q->rest && !q->held) {
             enum blk_turn turn = take_request(q, b);
-            if (!q->held && (turn != BLK_TURN_MORE || b->cost < BLK_COST_REQUEST))
+            if (!q->held && (turn != BLK_TURN_MORE || b->cost < BLK_COST_REQUEST || b->requests == 0))
                 return turn;
             continue;
         }

@@ -205,6 +205,7 @@ struct blk_budget {
     uint64_t cost;     /* in and out                                               */
     uint64_t inflight; /* cost in the device at which no more is given to it       */
     uint32_t slice;    /* most bytes given to the device at once; whole 4 KiB      */
+    uint32_t requests; /* most to take off the ring                                */
 };
 enum blk_turn blk_queue_service(struct blk_queue *q, struct blk_budget *budget);
 

@@ -57,7 +57,8 @@ static void touch(struct blk_sched *s, struct blk_queue *q)
 static uint64_t visit(struct blk_sched *s, struct blk_queue *q, bool company, enum blk_turn *how)
 {
     uint64_t quantum = (uint64_t)SCHED_QUANTUM * q->weight / 100;
-    struct blk_budget b = { .cost = SCHED_TURN, .inflight = SCHED_INFLIGHT_ALONE, .slice = UINT32_MAX };
+    struct blk_budget b = { .cost = SCHED_TURN, .inflight = SCHED_INFLIGHT_ALONE, .slice = UINT32_MAX,
+                            .requests = SCHED_BATCH };
 
     if (company) {
         b.cost = q->deficit + quantum;

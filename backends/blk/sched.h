@@ -27,6 +27,11 @@
 #define SCHED_INFLIGHT_ALONE (4u << 20)
 /* Cost taken in one turn, before answers go out: the longest request fits. */
 #define SCHED_TURN           ((1u << 20) + BLK_COST_REQUEST)
+/* Requests taken off one ring at a time.  Not all that are there: while the
+ * worker serves the next batch the frontend reads the answers to this one. */
+#ifndef SCHED_BATCH
+#define SCHED_BATCH          16u
+#endif
 #define SCHED_ACTIVE_TURNS   64u          /* turns with work that a queue stays active  */
 
 struct blk_sched {

@@ -159,7 +159,7 @@ void vbd_queue_end(struct vbd *v, struct vbd_queue *vq)
 
 int vbd_connect(struct blkback *bb, struct vbd *v, const char **what)
 {
-    struct claim claims[BLK_MAX_QUEUES];
+    struct claim claims[BLK_MAX_QUEUES] = { 0 };
     int n = read_claims(bb, v, claims, what);
     if (n < 0)
         return n;

@@ -37,9 +37,8 @@ static const char *const blk_syscalls[] = {
 };
 
 static const char *const store_syscalls[] = {
-    "ppoll", "read", "write", "recvmsg", "sendmsg", /* clients                 */
-    "accept4", "getsockopt", "close",               /* who is it: SO_PEERCRED  */
-    "mmap", "munmap", "mremap", "brk",              /* the tree grows          */
+    "ppoll", "recvmsg", "sendmsg",     /* clients                     */
+    "accept4", "getsockopt", "close",  /* who is it: SO_PEERCRED      */
     "clock_gettime", "rt_sigreturn", "exit_group", NULL,
 };
 /* nbdkit has a thread for each connection and request slot, and a heap. */

@@ -55,7 +55,8 @@ static int open_disk(struct blk_bench *b)
     if (!error)
         error = stack_driver_domain(&b->stack, "bench-disks", b->cpus.backend, workers);
     if (!error)
-        error = stack_guest(&b->stack, "bench-guest", "bench-disks", &disk, opt->queues, attach, sizeof(attach));
+        error = stack_guest(&b->stack, "bench-guest", "bench-disks", &disk, opt->queues, attach,
+                            sizeof(attach));
     if (!error)
         error = disk_open(&b->stack, attach, opt->queues, opt->depth, opt->bs, &b->disk);
     return error;
@@ -179,12 +180,13 @@ static json_t *json_latency(const struct side *s)
 
 static void compared(const struct blk_bench *b, char *out, size_t bytes)
 {
-    const char *file = bench_on_ram(b->opt) ? "a file in the page cache of /var/tmp, which stands for a RAM disk"
-                                            : "the same file, buffered";
+    const char *file = bench_on_ram(b->opt)
+                           ? "a file in the page cache of /var/tmp, which stands for a RAM disk"
+                           : "the same file, buffered";
     snprintf(out, bytes,
-             "bulkhead: %u thread(s) of a guest and %s of the driver domain, on %s. "
-             "uring: the same requests by %u thread(s) through plain io_uring (registered file and buffers, one "
-             "call a batch) on %s, without Bulkhead. Ratios are of neighbouring runs.",
+             "bulkhead: %u thread(s) of a guest and %s of the driver domain, on %s. uring: the same "
+             "requests by %u thread(s) through plain io_uring (registered file and buffers, one call a "
+             "batch) on %s, without Bulkhead. Ratios are of neighbouring runs.",
              b->opt->queues, b->opt->queues > 1 ? "workers" : "a worker",
              b->cpus.shared ? "the same CPUs" : "other CPUs", b->opt->queues, file);
 }
@@ -197,8 +199,9 @@ static void report_json(struct blk_bench *b, struct spread k, struct spread u, s
     compared(b, text, sizeof(text));
     if (opt->uring) {
         json_object_set_new(peers, "uring",
-                            json_pack("{s:o,s:o,s:{s:f}}", "kiops", json_spread(u), "lat_us", json_latency(&b->uring),
-                                      "cpu_ns_per_op", "frontend", per_op(b->uring.sum.cpu_ns, &b->uring)));
+                            json_pack("{s:o,s:o,s:{s:f}}", "kiops", json_spread(u), "lat_us",
+                                      json_latency(&b->uring), "cpu_ns_per_op", "frontend",
+                                      per_op(b->uring.sum.cpu_ns, &b->uring)));
         json_object_set_new(ratio, "uring", json_spread(r));
     }
     json_t *all = json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:f,s:o,s:o,s:{s:f,s:f},s:o,s:o,s:s}",
@@ -261,7 +264,8 @@ static void report_table(struct blk_bench *b, struct spread k, struct spread u, 
 static void report(struct blk_bench *b)
 {
     unsigned n = b->opt->runs;
-    struct spread r = spread_of(b->ratio, n), k = spread_of(b->bulkhead.kiops, n), u = spread_of(b->uring.kiops, n);
+    struct spread r = spread_of(b->ratio, n);
+    struct spread k = spread_of(b->bulkhead.kiops, n), u = spread_of(b->uring.kiops, n);
     if (b->opt->json)
         report_json(b, k, u, r);
     else

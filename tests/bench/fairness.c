@@ -129,20 +129,24 @@ static void report(struct fair *f)
     struct spread alone = spread_of(f->alone, n), beside = spread_of(f->beside, n);
     struct spread ratio = spread_of(f->ratio, n), flood = spread_of(f->flood, n);
     if (f->opt->json) {
-        json_t *all = json_pack("{s:s,s:s,s:{s:o,s:f},s:{s:o,s:f},s:o,s:o}", "bench", "fair", "device", f->opt->device,
+        json_t *all = json_pack("{s:s,s:s,s:{s:o,s:f},s:{s:o,s:f},s:o,s:o}",
+                                "bench", "fair", "device", f->opt->device,
                                 "alone", "kiops", json_spread(alone), "p99_us", us(&f->latency_alone, 0.99),
-                                "flooded", "kiops", json_spread(beside), "p99_us", us(&f->latency_beside, 0.99),
+                                "flooded", "kiops", json_spread(beside),
+                                "p99_us", us(&f->latency_beside, 0.99),
                                 "flooder_mib_s", json_spread(flood), "ratio", json_spread(ratio));
         json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
         putchar('\n');
         json_decref(all);
         return;
     }
-    printf("a guest reading %u KiB (depth %u) beside one reading %u KiB (depth %u), one worker, on %s: %u runs of %g s\n\n",
-           VICTIM_BS >> 10, VICTIM_DEPTH, FLOODER_BS >> 10, FLOODER_DEPTH, f->opt->device, n, f->opt->seconds);
+    printf("a guest reading %u KiB (depth %u) beside one reading %u KiB (depth %u), one worker, on %s: "
+           "%u runs of %g s\n\n",
+           VICTIM_BS >> 10, VICTIM_DEPTH, FLOODER_BS >> 10, FLOODER_DEPTH, f->opt->device, n,
+           f->opt->seconds);
     printf("%-24s %9s %9s %9s   %8s %8s\n", "", "min", "median", "max", "p50 us", "p99 us");
-    printf("%-24s %9.1f %9.1f %9.1f   %8.1f %8.1f\n", "alone, kIOPS", alone.min, alone.median, alone.max,
-           us(&f->latency_alone, 0.5), us(&f->latency_alone, 0.99));
+    printf("%-24s %9.1f %9.1f %9.1f   %8.1f %8.1f\n", "alone, kIOPS", alone.min, alone.median,
+           alone.max, us(&f->latency_alone, 0.5), us(&f->latency_alone, 0.99));
     printf("%-24s %9.1f %9.1f %9.1f   %8.1f %8.1f\n", "beside the flood, kIOPS", beside.min, beside.median,
            beside.max, us(&f->latency_beside, 0.5), us(&f->latency_beside, 0.99));
     printf("%-24s %9.0f %9.0f %9.0f\n", "the flood, MiB/s", flood.min, flood.median, flood.max);

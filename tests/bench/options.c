@@ -94,10 +94,12 @@ int bench_options_parse(struct bench_options *opt, int argc, char **argv, char *
         } else if (strcmp(o, "--help") == 0 || strcmp(o, "-h") == 0) {
             opt->help = true;
         } else if (strncmp(o, "--", 2) != 0) {
-            return refuse(err, err_bytes, "unexpected", o, "options begin with --, see bulkhead bench --help");
+            return refuse(err, err_bytes, "unexpected", o,
+                          "an option begins with --, see bulkhead bench --help");
         } else {
             char name[32];
-            const char *eq = strchr(o, '='), *value = eq ? eq + 1 : i + 1 < argc ? argv[++i] : NULL;
+            const char *eq = strchr(o, '=');
+            const char *value = eq ? eq + 1 : i + 1 < argc ? argv[++i] : NULL;
             size_t len = eq ? (size_t)(eq - o) : strlen(o);
             snprintf(name, sizeof(name), "%.*s", (int)(len < sizeof(name) ? len : sizeof(name) - 1), o);
             if (!value)

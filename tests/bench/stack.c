@@ -236,7 +236,8 @@ int stack_call(struct stack *st, json_t *request, json_t **reply)
 
 static int define_and_start(struct stack *st, const char *name, const char *xml)
 {
-    int error = stack_call(st, json_pack("{s:s,s:s+,s:s}", "cmd", "define", "file", name, ".xml", "xml", xml), NULL);
+    json_t *define = json_pack("{s:s,s:s+,s:s}", "cmd", "define", "file", name, ".xml", "xml", xml);
+    int error = stack_call(st, define, NULL);
     if (!error)
         error = stack_call(st, json_pack("{s:s,s:s}", "cmd", "start", "name", name), NULL);
     return error;
@@ -267,11 +268,13 @@ int stack_driver_domain(struct stack *st, const char *name, const uint64_t *cpus
     return define_and_start(st, name, xml);
 }
 
-static void put_disk(FILE *xml, const struct stack_disk *disk, const char *path, const char *backend, unsigned queues)
+static void put_disk(FILE *xml, const struct stack_disk *disk, const char *path, const char *backend,
+                     unsigned queues)
 {
     struct stat sb;
     bool block = path && stat(path, &sb) == 0 && S_ISBLK(sb.st_mode);
-    fprintf(xml, "<disk type='%s' device='disk'><driver name='bulkhead' type='raw' cache='writeback' queues='%u'/>",
+    fprintf(xml, "<disk type='%s' device='disk'>\n"
+            "<driver name='bulkhead' type='raw' cache='writeback' queues='%u'/>",
             block ? "block" : "file", queues);
     if (path) {
         fprintf(xml, "<source %s='", block ? "dev" : "file");
@@ -294,9 +297,9 @@ int stack_guest(struct stack *st, const char *name, const char *driver_domain, c
         free(path);
         return fail(st, -ENOMEM, "out of memory");
     }
-    fprintf(xml, "<domain type='lxc'>\n  <name>%s</name>\n  <memory unit='MiB'>1024</memory>\n  <vcpu>1</vcpu>\n"
-            "  <os><type>exe</type></os>\n"
-            "  <metadata><b:domain xmlns:b='urn:bulkhead:domain:1' kind='guest' door='native'>", name);
+    fprintf(xml, "<domain type='lxc'>\n  <name>%s</name>\n  <memory unit='MiB'>1024</memory>\n"
+            "  <vcpu>1</vcpu>\n  <os><type>exe</type></os>\n  <metadata>"
+            "<b:domain xmlns:b='urn:bulkhead:domain:1' kind='guest' door='native'>", name);
     if (!path)
         fprintf(xml, "<b:disk dev='%s' ram='%llu'/>", disk->target, (unsigned long long)disk->bytes);
     fputs("</b:domain></metadata>\n  <devices>", xml);

@@ -115,7 +115,8 @@ static void ask(struct ring *r, struct load_pattern *pattern, unsigned slot, uin
 }
 
 /* Takes what is done and asks again for each, unless this is the end. */
-static unsigned turn(struct ring *r, struct load_pattern *pattern, bool again, uint64_t now, struct load_result *out)
+static unsigned turn(struct ring *r, struct load_pattern *pattern, bool again, uint64_t now,
+                     struct load_result *out)
 {
     unsigned head, n = 0;
     struct io_uring_cqe *cqe;

@@ -23,7 +23,7 @@ skip() { echo "SKIP: $*"; exit 77; }
 
 [ "$(id -u)" = 0 ] || skip "needs root: the store tells its clients apart by uid"
 for tool in xenstore-ls xenstore-watch setpriv; do
-    [ -n "$(command -v $tool)" ] || skip "$tool is not installed"
+    [ -n "$(command -v $tool)" ] || fail "$tool is not installed: run deploy/packages"
 done
 
 # ---- start, under the data limit that the core sets

@@ -81,7 +81,8 @@ static void patterns_stay_on_the_disk(void **state)
     (void)state;
     for (int op = LOAD_RANDREAD; op <= LOAD_WRITE; op++)
         for (unsigned queue = 0; queue < 3; queue++) {
-            struct load_job job = {.op = (enum load_op)op, .bs = 4096, .queues = 3, .bytes = 4096 * 100 + 512, .seed = 7};
+            struct load_job job = {
+                .op = (enum load_op)op, .bs = 4096, .queues = 3, .bytes = 4096 * 100 + 512, .seed = 7};
             struct load_pattern p;
             unsigned seen = 0;
             load_pattern_init(&p, &job, queue);
@@ -139,8 +140,9 @@ static void misuse_has_its_sentence(void **state)
 {
     (void)state;
     static const char *const bad[][2] = {
-        {"--bs", "0"}, {"--bs", "513"}, {"--bs", "2M"}, {"--bs", "-4096"}, {"--bs", "4kk"}, {"--bs", "99999999999999999999"},
-        {"--bs", "17592186044417k"}, {"--depth", "0"}, {"--depth", "513"}, {"--depth", "x"}, {"--queues", "9"},
+        {"--bs", "0"}, {"--bs", "513"}, {"--bs", "2M"}, {"--bs", "-4096"}, {"--bs", "4kk"},
+        {"--bs", "99999999999999999999"}, {"--bs", "17592186044417k"},
+        {"--depth", "0"}, {"--depth", "513"}, {"--depth", "x"}, {"--queues", "9"},
         {"--seconds", "0"}, {"--seconds", "nan"}, {"--seconds", "1s"}, {"--op", "trim"}, {"--peers", "memif"},
         {"--runs", "101"}, {"--device", ""}, {"--bs", NULL}, {"--what", "1"}, {"ram", NULL},
     };

@@ -24,6 +24,13 @@
 #include "../../frontends/queue.h"
 #include "../fake_hyp.h"
 
+/* The same numbers in every run. */
+static inline uint32_t rig_random(uint32_t *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
 #define RIG_FRONT 5
 #define RIG_BACK  3
 

@@ -135,14 +135,14 @@ int store_directory(struct store *st, store_txn t, const char *path, char *buf, 
     pthread_mutex_lock(&store_lock);
     for (int i = 0; i < NODES; i++) {
         char name[64];
-        if (strncmp(nodes[i].path, path, n) || nodes[i].path[n] != '/'
+        if (strncmp(nodes[i].path, path, n) != 0 || nodes[i].path[n] != '/'
             || sscanf(nodes[i].path + n + 1, "%63[^/]", name) != 1)
             continue;
         size_t at = 0;
-        while (at < used && strcmp(buf + at, name))
+        while (at < used && strcmp(buf + at, name) != 0)
             at += strlen(buf + at) + 1;
         if (at == used) {
-            strcpy(buf + used, name);
+            memcpy(buf + used, name, strlen(name) + 1);
             used += strlen(name) + 1;
             names++;
         }
@@ -513,7 +513,7 @@ static int one(struct blkfront *d, unsigned queue, struct blkfront_io io)
     if (n != 1)
         return n;
     be_serve(queue);
-    while ((n = blkfront_reap(d, queue, &done, 1)) == 0)
+    while (blkfront_reap(d, queue, &done, 1) == 0)
         blkfront_wait(d, queue, 100);
     assert_int_equal(done.cookie, io.cookie);
     return done.error;

@@ -92,17 +92,17 @@ static void test_against_a_model(void **state)
     uint8_t taken[PAGES] = { 0 };
     struct { uint32_t at, n; } runs[RUNS] = { 0 };
     assert_int_equal(blkpool_init(&pool, base, PAGES), 0);
-    srand(1);
+    uint32_t seed = 1;
     for (int turn = 0; turn < 20000; turn++) {
-        unsigned i = (unsigned)rand() % RUNS;
+        unsigned i = rig_random(&seed) % RUNS;
         if (runs[i].n) {
             blkpool_free(&pool, page(runs[i].at));
             memset(taken + runs[i].at, 0, runs[i].n);
             runs[i].n = 0;
             continue;
         }
-        uint32_t n = 1 + (uint32_t)rand() % 20;
-        uint8_t *run = blkpool_alloc(&pool, n * HYP_PAGE_SIZE - (unsigned)rand() % HYP_PAGE_SIZE);
+        uint32_t n = 1 + rig_random(&seed) % 20;
+        uint8_t *run = blkpool_alloc(&pool, n * HYP_PAGE_SIZE - rig_random(&seed) % HYP_PAGE_SIZE);
         uint32_t longest = 0;
         for (uint32_t p = 0, length = 0; p < PAGES; p++) {
             length = taken[p] ? 0 : length + 1;

@@ -153,8 +153,8 @@ static void test_refused_whole(void **state)
 {
     (void)state;
     uint8_t *data = r.q.data;
-    static const struct { const char *why; enum blkfront_op op; uint8_t flags; int64_t at; uint32_t bytes;
-                          uint64_t offset, length; int err; } bad[] = {
+    static const struct { const char *why; enum blkfront_op op; unsigned flags; int64_t at; uint64_t bytes;
+                          uint64_t offset, length; int64_t err; } bad[] = {
         { "no such operation", (enum blkfront_op)9, 0, 0, 512, 0, 512, -EINVAL },
         { "flag of another operation", BLKFRONT_READ, BLKFRONT_FUA, 0, 512, 0, 0, -EINVAL },
         { "unknown flag", BLKFRONT_WRITE, 0x80, 0, 512, 0, 0, -EINVAL },
@@ -176,11 +176,12 @@ static void test_refused_whole(void **state)
     };
     struct blkif_request req;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        struct blkfront_io io = { .op = (uint8_t)bad[i].op, .flags = bad[i].flags, .bytes = bad[i].bytes,
+        struct blkfront_io io = { .op = (uint8_t)bad[i].op, .flags = (uint8_t)bad[i].flags,
+                                  .bytes = (uint32_t)bad[i].bytes,
                                   .offset = bad[i].offset, .length = bad[i].length, .buf = data + bad[i].at };
         int err = rig_submit(&r, io);
         if (err != bad[i].err)
-            fail_msg("%s: %d, not %d", bad[i].why, err, bad[i].err);
+            fail_msg("%s: %d, not %d", bad[i].why, err, (int)bad[i].err);
     }
     assert_int_equal(ring_back_waiting(&r.ring), 0);
     assert_int_equal(r.q.inflight, 0);
@@ -261,12 +262,12 @@ static void test_wrap_and_any_order(void **state)
     r.q.ring.req_prod = r.q.ring.req_pushed = r.q.ring.rsp_cons = UINT32_MAX - 100;
     r.ring.req_cons = r.ring.rsp_prod = r.ring.rsp_pushed = UINT32_MAX - 100;
     r.ring.shared->req_prod = r.ring.shared->rsp_prod = UINT32_MAX - 100;
-    srand(2);
+    uint32_t seed = 2;
     struct blkif_request held[32];
     uint8_t got[2000] = { 0 };
     unsigned nheld = 0, next = 0, results = 0;
     while (results < 2000) {
-        while (next < 2000 && rand() % 4) {
+        while (next < 2000 && rig_random(&seed) % 4) {
             int n = rig_submit(&r, rig_io(&r, next % 2 ? BLKFRONT_READ : BLKFRONT_WRITE, next));
             assert_in_range(n, 0, 1);
             if (n == 0)
@@ -275,8 +276,8 @@ static void test_wrap_and_any_order(void **state)
         }
         while (ring_back_waiting(&r.ring) > 0)
             rig_take(&r, &held[nheld++]);
-        for (unsigned k = nheld ? (unsigned)rand() % (nheld + 1) : 0; k > 0; k--) {
-            unsigned pick = (unsigned)rand() % nheld;
+        for (unsigned k = rig_random(&seed) % (nheld + 1); k > 0 && nheld > 0; k--) {
+            unsigned pick = rig_random(&seed) % nheld;
             rig_respond(&r, held[pick].id, held[pick].operation, BLKIF_RSP_OKAY);
             held[pick] = held[--nheld];
         }

@@ -123,7 +123,9 @@ static unsigned share(unsigned flood_pages, uint32_t flood_weight, unsigned vict
         turn();
     }
     unsigned per_mille = (unsigned)(v * 1000 / (f + v));
-    while (!blk_queue_drain(flooder.r.q) | !blk_queue_drain(victim.r.q)) {
+    for (bool one = false, two = false; !one || !two;) {
+        one = blk_queue_drain(flooder.r.q);
+        two = blk_queue_drain(victim.r.q);
         fifo_tick();
         blk_sched_answer(&rig_sched);
     }

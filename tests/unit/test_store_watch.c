@@ -178,7 +178,7 @@ static void events_merge_when_no_one_reads(void **state)
  * of its reply: what arrives at last is whole, and each request is answered. */
 static void own_events_leave_room_for_the_reply(void **state)
 {
-    enum { WATCHES = 200, REQUESTS = 400 };
+    enum { WATCHES = 200, REQUESTS = 150 };
     static uint8_t stream[8 << 20];
     char token[16];
     size_t have = 0, at = 0;

@@ -18,8 +18,9 @@ static void unknown_types(void **state)
 
 static void bad_paths(void **state)
 {
-    static const char *const bad[] = {"", "//", "/a/", "a/", "/a//b", "a//b", "/a b", "/a.b", "/a\n", "/\x80", 
-                                      "/a*", "@x", "/local/domain/", "/local/domain//", " /a", "/~"};
+    static const char *const bad[] = {"", "//", "/a/", "a/", "/a//b", "a//b", "/a b", "/a.b", "/a\n",
+                                      "/\x80", "/a*", "@x", "/local/domain/", "/local/domain//",
+                                      " /a", "/~"};
     static char path[XENSTORE_PAYLOAD_MAX];
 
     (void)state;

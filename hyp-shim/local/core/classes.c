@@ -13,7 +13,7 @@ static const char *const host_env[] = { HYP_ENV_FDS "=3,4", "PATH=/usr/sbin:/usr
 static const struct core_class classes[HYP_CLASS_COUNT] = {
     [HYP_CLASS_STORE] = {
         .program = "bulkhead-store",
-        .memory = 64 * MIB, .files = 1024, .tasks = 64, .env = plain_env,
+        .memory = 96 * MIB, .files = 1024, .tasks = 64, .env = plain_env,
     },
     [HYP_CLASS_BLK] = {
         .program = "bulkhead-blk", .user_namespace = true,
