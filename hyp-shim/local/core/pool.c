@@ -286,6 +286,8 @@ int pool_call_unmap(struct core *core, struct call *call)
 {
     const struct core_call_pool *in = &call->in->pool;
     struct pool *p = pool_find(core, in->peer, in->ref);
+    if (!p && !domain_find(core, in->peer))
+        return -ESRCH; /* the granter died first, and its pools with it: no lie */
     if (!p || p->grantee != call->from || p->mapped == 0)
         return core_refuse(core, call, REFUSED_REF);
     p->mapped--;
