@@ -40,7 +40,7 @@ static unsigned start_workers(int mail_fd)
             continue;
         must(worker_start(&workers[n], cpu, mail_fd), "starting a worker thread");
         if (workers[n].start_error && n == 0)
-            blk_log("bulkhead-blk: %s: %s; only ram disks can be served (see sysctl kernel.io_uring_disabled)",
+            blk_log("bulkhead-blk: %s: %s; only ram disks can be served (sysctl kernel.io_uring_disabled?)",
                     workers[n].start_step, strerrordesc_np(-workers[n].start_error));
         n++;
     }

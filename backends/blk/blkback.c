@@ -228,7 +228,8 @@ static void found(domid_t frontend, unsigned devid)
 }
 
 /* Calls fn for each child of path whose name is a number. */
-static int each_number(const char *path, char names[NAMES_MAX], uint64_t max, void (*fn)(uint64_t, void *), void *arg)
+static int each_number(const char *path, char names[NAMES_MAX], uint64_t max,
+                       void (*fn)(uint64_t, void *), void *arg)
 {
     int n = store_directory(backend.store, STORE_NO_TXN, path, names, NAMES_MAX);
     const char *name = names;

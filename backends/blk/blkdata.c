@@ -96,7 +96,8 @@ static int copy_segments(struct blk_queue *q, const struct blk_req *r, bool to_g
     for (unsigned i = 0; i < r->nseg; i++) {
         const struct blkif_request_segment *s = &r->seg[i];
         q->pieces[i] = (struct hyp_copy){ .ref = s->gref, .offset = (uint16_t)seg_offset(s),
-                                          .bytes = (uint16_t)seg_bytes(s), .local = at, .to_grant = to_grant };
+                                          .bytes = (uint16_t)seg_bytes(s), .local = at,
+                                          .to_grant = to_grant };
         at += seg_bytes(s);
     }
     return hyp_grant_copy(q->map, q->pieces, r->nseg) < 0 ? -EACCES : 0;

@@ -16,7 +16,8 @@ struct response {
     uint32_t zero2;
 };
 _Static_assert(sizeof(struct response) == sizeof(struct blkif_response), "blkif ABI");
-_Static_assert(offsetof(struct response, operation) == offsetof(struct blkif_response, operation), "blkif ABI");
+_Static_assert(offsetof(struct response, operation) == offsetof(struct blkif_response, operation),
+               "blkif ABI");
 _Static_assert(offsetof(struct response, status) == offsetof(struct blkif_response, status), "blkif ABI");
 
 /* ---------------------------------------------------------------- life cycle */

@@ -7,16 +7,16 @@
 void blk_sched_init(struct blk_sched *s)
 {
     s->n = s->first = 0;
-    s->turn = SCHED_ACTIVE_TURNS;
+    s->turn = DRR_ACTIVE_TURNS;
     s->touched = NULL;
     blkdev_done_init(&s->done);
 }
 
 int blk_sched_add(struct blk_sched *s, struct blk_queue *q)
 {
-    if (s->n == SCHED_QUEUES)
+    if (s->n == DRR_QUEUES)
         return -ENOSPC;
-    q->last_active = s->turn - SCHED_ACTIVE_TURNS;
+    q->last_active = s->turn - DRR_ACTIVE_TURNS;
     s->queue[s->n++] = q;
     return 0;
 }
@@ -33,7 +33,7 @@ void blk_sched_remove(struct blk_sched *s, struct blk_queue *q)
 
 static bool is_active(const struct blk_sched *s, const struct blk_queue *q)
 {
-    return s->turn - q->last_active < SCHED_ACTIVE_TURNS;
+    return s->turn - q->last_active < DRR_ACTIVE_TURNS;
 }
 
 static bool has_company(const struct blk_sched *s)
@@ -56,14 +56,14 @@ static void touch(struct blk_sched *s, struct blk_queue *q)
 /* One visit; returns what was spent. */
 static uint64_t visit(struct blk_sched *s, struct blk_queue *q, bool company, enum blk_turn *how)
 {
-    uint64_t quantum = (uint64_t)SCHED_QUANTUM * q->weight / 100;
-    struct blk_budget b = { .cost = SCHED_TURN, .inflight = SCHED_INFLIGHT_ALONE, .slice = UINT32_MAX,
-                            .requests = SCHED_BATCH };
+    uint64_t quantum = (uint64_t)DRR_QUANTUM * q->weight / 100;
+    struct blk_budget b = { .cost = DRR_TURN, .inflight = DRR_INFLIGHT_ALONE, .slice = UINT32_MAX,
+                            .requests = DRR_BATCH };
 
     if (company) {
         b.cost = q->deficit + quantum;
-        b.inflight = (uint64_t)SCHED_INFLIGHT * q->weight / 100;
-        b.slice = SCHED_SLICE;
+        b.inflight = (uint64_t)DRR_INFLIGHT * q->weight / 100;
+        b.slice = DRR_SLICE;
     }
     uint64_t before = b.cost;
     *how = blk_queue_service(q, &b);
@@ -94,7 +94,7 @@ bool blk_sched_turn(struct blk_sched *s)
         if (how == BLK_TURN_MORE)
             s->again[more++] = q;
     }
-    while (company && more > 0 && spent < SCHED_TURN) {
+    while (company && more > 0 && spent < DRR_TURN) {
         unsigned left = 0;
         for (unsigned i = 0; i < more; i++) {
             struct blk_queue *q = s->again[i];

@@ -3,14 +3,14 @@
  * sched.h - which queue of a worker is served next: deficit round robin.
  *
  * The currency is cost: bytes moved plus BLK_COST_REQUEST for each request.  A
- * queue that has requests gets SCHED_QUANTUM a round, times its weight / 100;
+ * queue that has requests gets DRR_QUANTUM a round, times its weight / 100;
  * what it cannot spend because its next request costs more it keeps; what it
  * does not need is lost, and nobody waits for it.
  *
  * Rounds alone would not keep a flooder from filling the device, where its
  * requests are in everyone's way.  So while more than one queue is active
- *   - a queue may have SCHED_INFLIGHT of cost in the device (times weight), and
- *   - a long request is given to the device in slices of SCHED_SLICE bytes,
+ *   - a queue may have DRR_INFLIGHT of cost in the device (times weight), and
+ *   - a long request is given to the device in slices of DRR_SLICE bytes,
  * which bounds what a newcomer waits for: one slice and one share in flight of
  * each of the others.  A queue that is alone has neither limit but a generous
  * one, so fairness costs nothing when there is nobody to be fair to.
@@ -20,23 +20,21 @@
 
 #include "blkring.h"
 
-#define SCHED_QUEUES         1024u
-#define SCHED_QUANTUM        (64u << 10)
-#define SCHED_SLICE          (60u << 10)  /* with its request's cost: one quantum      */
-#define SCHED_INFLIGHT       (128u << 10)
-#define SCHED_INFLIGHT_ALONE (4u << 20)
+#define DRR_QUEUES         1024u
+#define DRR_QUANTUM        (64u << 10)
+#define DRR_SLICE          (60u << 10)  /* with its request's cost: one quantum      */
+#define DRR_INFLIGHT       (128u << 10)
+#define DRR_INFLIGHT_ALONE (4u << 20)
 /* Cost taken in one turn, before answers go out: the longest request fits. */
-#define SCHED_TURN           ((1u << 20) + BLK_COST_REQUEST)
+#define DRR_TURN           ((1u << 20) + BLK_COST_REQUEST)
 /* Requests taken off one ring at a time.  Not all that are there: while the
  * worker serves the next batch the frontend reads the answers to this one. */
-#ifndef SCHED_BATCH
-#define SCHED_BATCH          16u
-#endif
-#define SCHED_ACTIVE_TURNS   64u          /* turns with work that a queue stays active  */
+#define DRR_BATCH          16u
+#define DRR_ACTIVE_TURNS   64u          /* turns with work that a queue stays active  */
 
 struct blk_sched {
-    struct blk_queue *queue[SCHED_QUEUES];
-    struct blk_queue *again[SCHED_QUEUES]; /* this turn's, that have more              */
+    struct blk_queue *queue[DRR_QUEUES];
+    struct blk_queue *again[DRR_QUEUES]; /* this turn's, that have more              */
     unsigned n, first;
     uint32_t turn;                         /* turns that found work                    */
     struct blkdev_done done;
@@ -48,7 +46,7 @@ void blk_sched_init(struct blk_sched *s);
 int blk_sched_add(struct blk_sched *s, struct blk_queue *q);
 void blk_sched_remove(struct blk_sched *s, struct blk_queue *q);
 
-/* Serves all rings for at most SCHED_TURN of cost.  True: there was work. */
+/* Serves all rings for at most DRR_TURN of cost.  True: there was work. */
 bool blk_sched_turn(struct blk_sched *s);
 /* Answers what the devices finished, then publishes all answers.  True: there
  * were some. */

@@ -164,7 +164,8 @@ int vbd_connect(struct blkback *bb, struct vbd *v, const char **what)
     if (n < 0)
         return n;
     uint64_t weight;
-    if (store_read_number(bb->store, STORE_NO_TXN, v->bus.own, "bulkhead-weight", 1000, &weight) < 0 || weight == 0)
+    int given = store_read_number(bb->store, STORE_NO_TXN, v->bus.own, "bulkhead-weight", 1000, &weight);
+    if (given < 0 || weight == 0)
         weight = 100;
     v->weight = (uint32_t)weight;
     enum blk_grants grants = negotiated(v);

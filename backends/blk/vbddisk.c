@@ -39,7 +39,8 @@ static int open_ram(struct blk_disk *disk, uint64_t bytes, bool readonly, const 
     return 0;
 }
 
-static int open_device(struct hyp *hyp, struct blk_disk *disk, uint32_t number, bool readonly, const char **what)
+static int open_device(struct hyp *hyp, struct blk_disk *disk, uint32_t number, bool readonly,
+                       const char **what)
 {
     int fd;
     int err = hyp_device_acquire(hyp, number, &fd);

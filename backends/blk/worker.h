@@ -38,7 +38,7 @@ struct worker {
     int start_error;        /* of uring_open(): files cannot be served              */
     const char *start_step;
     sem_t started;
-    struct pollfd poll[2 + SCHED_QUEUES];
+    struct pollfd poll[2 + DRR_QUEUES];
 };
 
 /*

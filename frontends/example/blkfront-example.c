@@ -25,7 +25,7 @@ int main(int argc, char **argv)
         return fprintf(stderr, "%s\n", why), 1;
     printf("%llu bytes\n", (unsigned long long)blkfront_info(disk)->bytes);
     char *buf = blkfront_alloc(disk, 0, 4096); /* memory that the driver domain sees */
-    strcpy(buf, "hello from behind the bulkhead");
+    snprintf(buf, 4096, "hello from behind the bulkhead");
     int err = one(disk, (struct blkfront_io){ .op = BLKFRONT_WRITE, .buf = buf, .bytes = 4096 });
     err = err ? err : one(disk, (struct blkfront_io){ .op = BLKFRONT_FLUSH });
     memset(buf, 0, 4096);

@@ -233,14 +233,15 @@ static void open_rig(void)
     back = fake_hyp_new(BACK);
     MUST(hyp_pool_create(front, BACK, ring_pages + DATA_PAGES, 0, &pool) == 0);
     MUST(hyp_pool_create(front, BACK, 1, HYP_POOL_RDONLY, &rdonly) == 0);
-    MUST(ring_front_init(&ring, hyp_pool_base(pool), ring_pages * HYP_PAGE_SIZE, sizeof(struct blkif_request)));
+    size_t ring_bytes = ring_pages * HYP_PAGE_SIZE;
+    MUST(ring_front_init(&ring, hyp_pool_base(pool), ring_bytes, sizeof(struct blkif_request)));
     MUST(hyp_evtchn_alloc(front, BACK, &front_ch) == 0);
     MUST(hyp_evtchn_bind(back, FRONT, hyp_evtchn_port(front_ch), &back_ch) == 0);
     MUST(hyp_map_open(back, FRONT, &map) == 0);
     for (unsigned i = 0; i < ring_pages; i++)
         refs[i] = hyp_pool_ref(pool, i);
     MUST(hyp_map_grants(map, refs, ring_pages, 0, &back_ring) == 0);
-    const struct blk_queue_config cfg = { .ring = back_ring, .ring_bytes = ring_pages * HYP_PAGE_SIZE, .map = map,
+    const struct blk_queue_config cfg = { .ring = back_ring, .ring_bytes = ring_bytes, .map = map,
                                           .evtchn = back_ch, .grants = (enum blk_grants)(how % 3),
                                           .weight = 1 + how * 3u, .disk = &disk };
     MUST(blk_queue_create(&q, &cfg) == 0);

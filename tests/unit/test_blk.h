@@ -65,7 +65,8 @@ static inline grant_ref_t rig_ref(struct rig *r, unsigned page)
     return hyp_pool_ref(r->pool, r->ring_pages + page);
 }
 
-static inline void rig_open_between(struct rig *r, const struct rig_options *opt, struct hyp *front, struct hyp *back)
+static inline void rig_open_between(struct rig *r, const struct rig_options *opt, struct hyp *front,
+                                    struct hyp *back)
 {
     grant_ref_t refs[BLK_MAX_RING_PAGES];
 
@@ -171,7 +172,7 @@ static inline bool rig_take(struct rig *r, struct blkif_response *out)
 /* Puts one request, serves, and expects exactly one answer to it. */
 static inline int16_t rig_ask(struct rig *r, const void *request)
 {
-    struct blkif_response rsp, extra;
+    struct blkif_response rsp = { 0 }, extra;
     const struct blkif_request *rq = request;
     rig_put(r, request);
     rig_serve(r);
@@ -182,12 +183,14 @@ static inline int16_t rig_ask(struct rig *r, const void *request)
 }
 
 /* A direct request over consecutive data pages, whole pages. */
-static inline struct blkif_request rig_rw(struct rig *r, uint8_t op, uint64_t sector, unsigned page, unsigned n)
+static inline struct blkif_request rig_rw(struct rig *r, uint8_t op, uint64_t sector, unsigned page,
+                                          unsigned n)
 {
     static uint64_t next_id = 0x1122334455667788;
-    struct blkif_request rq = { .operation = op, .nr_segments = (uint8_t)n, .id = next_id++, .sector_number = sector };
+    struct blkif_request rq = { .operation = op, .nr_segments = (uint8_t)n, .id = next_id++,
+                                .sector_number = sector };
     for (unsigned i = 0; i < n && i < BLKIF_MAX_SEGMENTS_PER_REQUEST; i++)
-        rq.seg[i] = (struct blkif_request_segment){ .gref = rig_ref(r, page + i), .first_sect = 0, .last_sect = 7 };
+        rq.seg[i] = (struct blkif_request_segment){ .gref = rig_ref(r, page + i), .last_sect = 7 };
     return rq;
 }
 
@@ -198,8 +201,8 @@ static inline struct blkif_request_discard rig_range(uint8_t op, uint8_t flag, u
 }
 
 /* An indirect request whose segments lie in data page `list`. */
-static inline struct blkif_request_indirect rig_indirect(struct rig *r, uint8_t op, uint64_t sector, unsigned list,
-                                                         unsigned n)
+static inline struct blkif_request_indirect rig_indirect(struct rig *r, uint8_t op, uint64_t sector,
+                                                         unsigned list, unsigned n)
 {
     struct blkif_request_indirect rq = { .operation = BLKIF_OP_INDIRECT, .indirect_op = op,
                                          .nr_segments = (uint16_t)n, .id = 4242, .sector_number = sector };

@@ -86,11 +86,11 @@ int store_read(struct store *st, store_txn t, const char *path, char *buf, size_
         return -ENOENT;
     if (strlen(node[i].value) >= cap)
         return -E2BIG;
-    strcpy(buf, node[i].value);
-    return (int)strlen(buf);
+    return snprintf(buf, cap, "%s", node[i].value);
 }
 
-int store_read_number(struct store *st, store_txn t, const char *dir, const char *key, uint64_t max, uint64_t *out)
+int store_read_number(struct store *st, store_txn t, const char *dir, const char *key, uint64_t max,
+                      uint64_t *out)
 {
     char path[STORE_PATH_MAX + 64], text[STORE_VALUE_MAX], *end;
     snprintf(path, sizeof(path), "%s/%s", dir, key);
@@ -144,7 +144,7 @@ int store_directory(struct store *st, store_txn t, const char *path, char *buf, 
         if (twice)
             continue;
         assert_true(used + strlen(name) + 1 <= cap);
-        strcpy(buf + used, name);
+        memcpy(buf + used, name, strlen(name) + 1);
         used += strlen(name) + 1;
         n++;
     }
@@ -317,7 +317,8 @@ static void guest_publish(struct guest *g, unsigned queues, unsigned order)
         if (queues > 1)
             snprintf(dir, sizeof(dir), F "/queue-%u", q);
         void *at = (uint8_t *)hyp_pool_base(g->pool) + (size_t)q * g->pages * HYP_PAGE_SIZE;
-        assert_true(ring_front_init(&g->ring[q], at, (size_t)g->pages * HYP_PAGE_SIZE, sizeof(struct blkif_request)));
+        size_t bytes = (size_t)g->pages * HYP_PAGE_SIZE;
+        assert_true(ring_front_init(&g->ring[q], at, bytes, sizeof(struct blkif_request)));
         assert_int_equal(hyp_evtchn_alloc(front, BACK_DOMID, &g->ch[q]), 0);
         for (unsigned i = 0; i < g->pages; i++) {
             if (order > 0)
@@ -342,9 +343,11 @@ static void guest_end(struct guest *g)
 
 static int16_t guest_write(struct guest *g, unsigned q, uint64_t sector)
 {
-    struct blkif_response rsp;
-    struct blkif_request rq = { .operation = BLKIF_OP_WRITE, .nr_segments = 1, .id = sector, .sector_number = sector };
-    rq.seg[0] = (struct blkif_request_segment){ .gref = hyp_pool_ref(g->pool, g->queues * g->pages + q), .last_sect = 7 };
+    struct blkif_response rsp = { 0 };
+    struct blkif_request rq = { .operation = BLKIF_OP_WRITE, .nr_segments = 1, .id = sector,
+                                .sector_number = sector };
+    rq.seg[0].gref = hyp_pool_ref(g->pool, g->queues * g->pages + q);
+    rq.seg[0].last_sect = 7;
     ring_front_put_request(&g->ring[q], &rq, sizeof(rq));
     if (ring_front_push(&g->ring[q]))
         hyp_evtchn_notify(g->ch[q]);
@@ -468,10 +471,12 @@ static void hostile_nodes(void **state)
         const char *key, *value;
     } lies[] = {
         { "ring-page-order", "5" },         { "ring-page-order", "4294967295" }, { "ring-page-order", "-1" },
-        { "ring-page-order", "x" },         { "multi-queue-num-queues", "0" },   { "multi-queue-num-queues", "3" },
+        { "ring-page-order", "x" },         { "multi-queue-num-queues", "0" },
+        { "multi-queue-num-queues", "3" },
         { "multi-queue-num-queues", "9999999999999999999999" },
         { "multi-queue-num-queues", "2" }, /* but there are no queue directories */
-        { "ring-ref", "4294967295" },       { "ring-ref", "18446744073709551616" }, { "ring-ref", "1e3" },
+        { "ring-ref", "4294967295" },       { "ring-ref", "18446744073709551616" },
+        { "ring-ref", "1e3" },
         { "ring-ref", "" },                 { "event-channel", "0" },            { "event-channel", "99999" },
         { "event-channel", "-5" },          { "protocol", "x86_32-abi" },        { "protocol", "" },
         { "ring-page-order", "1" }, /* but there is one reference */

@@ -70,8 +70,8 @@ static int outcome(void)
     return io->error;
 }
 
-static int transfer(struct blkdev_file *f, uint8_t op, uint8_t flags, uint64_t at, struct iovec *iov, unsigned n,
-                    int buffer)
+static int transfer(struct blkdev_file *f, uint8_t op, uint8_t flags, uint64_t at, struct iovec *iov,
+                    unsigned n, int buffer)
 {
     struct blkdev_io io = { .op = op, .flags = flags, .offset = at, .iov = iov, .niov = (uint16_t)n,
                             .buffer = buffer };
@@ -83,7 +83,8 @@ static int transfer(struct blkdev_file *f, uint8_t op, uint8_t flags, uint64_t a
 
 static int span(struct blkdev_file *f, uint8_t op, uint8_t flags, uint64_t at, uint64_t bytes)
 {
-    struct blkdev_io io = { .op = op, .flags = flags, .offset = at, .bytes = bytes, .buffer = BLKDEV_NO_BUFFER };
+    struct blkdev_io io = { .op = op, .flags = flags, .offset = at, .bytes = bytes,
+                            .buffer = BLKDEV_NO_BUFFER };
     assert_int_equal(f->dev.ops->submit(&f->dev, &io), 0);
     return outcome();
 }
@@ -284,7 +285,7 @@ static void below_a_ring(void **state)
     for (unsigned kind = 0; kind < 3; kind++) {
         struct rig r;
         struct blkdev_file f;
-        struct blkif_response rsp;
+        struct blkif_response rsp = { 0 };
         int fd = temp_file(DISK_BYTES);
         open_file(&f, fd);
         f.dev.done = &rig_sched.done;

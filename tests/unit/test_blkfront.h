@@ -120,7 +120,7 @@ static inline void rig_take(struct rig *r, struct blkif_request *req)
 
 static inline void rig_respond(struct rig *r, uint64_t id, uint8_t operation, int16_t status)
 {
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     memset(&rsp, 0, sizeof(rsp));
     rsp.id = id;
     rsp.operation = operation;

@@ -419,7 +419,7 @@ static void move_data(const struct blkif_request *req)
 
 static void be_respond(unsigned q, uint64_t id, uint8_t operation)
 {
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     memset(&rsp, 0, sizeof(rsp));
     rsp.id = id;
     rsp.operation = operation;

@@ -55,7 +55,7 @@ static void odd_segments(void **state)
         struct blkif_request rd = rig_rw(&r, BLKIF_OP_READ, 3, 0, 4);
         rd.seg[0] = (struct blkif_request_segment){ .gref = rig_ref(&r, 9), .first_sect = 7, .last_sect = 7 };
         rd.seg[1] = (struct blkif_request_segment){ .gref = rig_ref(&r, 4), .first_sect = 0, .last_sect = 2 };
-        rd.seg[2] = (struct blkif_request_segment){ .gref = rig_ref(&r, 10), .first_sect = 0, .last_sect = 7 };
+        rd.seg[2] = (struct blkif_request_segment){ .gref = rig_ref(&r, 10), .last_sect = 7 };
         rd.seg[3] = (struct blkif_request_segment){ .gref = rig_ref(&r, 4), .first_sect = 4, .last_sect = 4 };
         memset(rig_page(&r, 0), 0xee, 16 * HYP_PAGE_SIZE);
         assert_int_equal(rig_ask(&r, &rd), BLKIF_RSP_OKAY);
@@ -111,7 +111,7 @@ static void indirect_answer_names_the_operation(void **state)
 {
     (void)state;
     struct rig r;
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     open_plain(&r, BLK_GRANTS_PERSISTENT);
     *(struct blkif_request_segment *)rig_page(&r, 0) =
         (struct blkif_request_segment){ .gref = rig_ref(&r, 1), .last_sect = 7 };
@@ -211,10 +211,11 @@ static void rings_of_every_order(void **state)
             }
             assert_int_equal(ring_front_free(&r.ring), 0);
             rig_serve(&r);
-            struct blkif_response rsp;
+            struct blkif_response rsp = { 0 };
             for (; rig_take(&r, &rsp); answered++) {
                 assert_int_equal(rsp.status, BLKIF_RSP_OKAY);
-                assert_memory_equal(rig_page(&r, (unsigned)rsp.id), (uint8_t *)r.disk.ram + rsp.id * 512, 4096);
+                const uint8_t *disk = (uint8_t *)r.disk.ram + rsp.id * 512;
+                assert_memory_equal(rig_page(&r, (unsigned)rsp.id), disk, 4096);
             }
             assert_int_equal(answered, r.ring.size);
         }
@@ -246,7 +247,7 @@ static void ids_are_never_indices(void **state)
 {
     (void)state;
     struct rig r;
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     open_plain(&r, BLK_GRANTS_PERSISTENT);
     for (unsigned i = 0; i < 10; i++) {
         struct blkif_request rq = rig_rw(&r, BLKIF_OP_READ, 0, 0, 1);
@@ -278,7 +279,7 @@ static void doorbells_are_asked_for(void **state)
 {
     (void)state;
     struct rig r;
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     open_plain(&r, BLK_GRANTS_PERSISTENT);
     struct blkif_request rq = rig_rw(&r, BLKIF_OP_READ, 0, 0, 1);
     for (unsigned i = 0; i < 8; i++)
@@ -348,8 +349,9 @@ static void bad_range(void **state)
     }
     static const struct {
         uint64_t at, n;
-    } spans[] = { { 0, 0 }, { 0, UINT64_MAX }, { 1, UINT64_MAX }, { 8, DISK_BYTES / 512 }, { DISK_BYTES / 512, 1 },
-                  { UINT64_MAX, 1 }, { UINT64_MAX, UINT64_MAX }, { 0, (1ull << 55) + 1 } };
+    } spans[] = { { 0, 0 }, { 0, UINT64_MAX }, { 1, UINT64_MAX }, { 8, DISK_BYTES / 512 },
+                  { DISK_BYTES / 512, 1 }, { UINT64_MAX, 1 }, { UINT64_MAX, UINT64_MAX },
+                  { 0, (1ull << 55) + 1 } };
     for (unsigned i = 0; i < 8; i++) {
         struct blkif_request_discard d =
             rig_range(i & 1 ? BLKIF_OP_DISCARD : BLK_OP_WRITE_ZEROES, 0, spans[i].at, spans[i].n);
@@ -491,12 +493,13 @@ static void device_errors_reach_the_guest(void **state)
     EACH_KIND(opt) {
         struct rig r;
         struct puppet p;
-        struct blkif_response rsp;
+        struct blkif_response rsp = { 0 };
         puppet_init(&p, 256);
         opt.device = &p.dev;
         rig_open(&r, &opt);
         for (unsigned i = 0; i < 4; i++) {
-            struct blkif_request w = rig_rw(&r, BLKIF_OP_WRITE, 0, 0, 2), rd = rig_rw(&r, BLKIF_OP_READ, 0, 0, 2);
+            struct blkif_request w = rig_rw(&r, BLKIF_OP_WRITE, 0, 0, 2);
+            struct blkif_request rd = rig_rw(&r, BLKIF_OP_READ, 0, 0, 2);
             rig_put(&r, &w);
             rig_put(&r, &rd);
             rig_serve(&r);
@@ -534,7 +537,7 @@ static void full_tables_delay_and_lose_nothing(void **state)
         for (unsigned m = 0; m < 3; m++) {
             struct rig r;
             struct puppet p;
-            struct blkif_response rsp;
+            struct blkif_response rsp = { 0 };
             puppet_init(&p, rooms[m]);
             opt.device = &p.dev;
             rig_open(&r, &opt);

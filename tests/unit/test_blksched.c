@@ -68,8 +68,8 @@ static void guest_open(struct guest *g, struct hyp *back, domid_t domid, unsigne
                        uint32_t weight, uint64_t *got)
 {
     *g = (struct guest){ .hyp = fake_hyp_new(domid), .depth = depth, .pages = pages };
-    rig_open_between(&g->r, &(struct rig_options){ .order = 4, .weight = weight, .device = &fifo.dev }, g->hyp,
-                     back);
+    const struct rig_options opt = { .order = 4, .weight = weight, .device = &fifo.dev };
+    rig_open_between(&g->r, &opt, g->hyp, back);
     g->r.q->owner = got; /* what the device did for this queue, in cost */
     struct blkif_request_segment *list = rig_page(&g->r, 0);
     for (unsigned i = 0; i < pages; i++)
@@ -78,7 +78,7 @@ static void guest_open(struct guest *g, struct hyp *back, domid_t domid, unsigne
 
 static void guest_step(struct guest *g)
 {
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     while (rig_take(&g->r, &rsp)) {
         assert_int_equal(rsp.status, BLKIF_RSP_OKAY);
         g->inflight--;
@@ -105,8 +105,8 @@ static void turn(void)
 }
 
 /* Serves both until the end; returns the second's share of the cost, in 1/1000. */
-static unsigned share(unsigned flood_pages, uint32_t flood_weight, unsigned victim_depth, unsigned victim_pages,
-                      uint32_t victim_weight)
+static unsigned share(unsigned flood_pages, uint32_t flood_weight, unsigned victim_depth,
+                      unsigned victim_pages, uint32_t victim_weight)
 {
     struct guest flooder, victim;
     blk_sched_init(&rig_sched);
@@ -163,9 +163,9 @@ static void shallow_victim_waits_for_one_share(void **state)
         unsigned d = depths[i];
         unsigned per_mille = share(256, 100, d, 1, 100);
         uint64_t own = d * 2ull * HYP_PAGE_SIZE;
-        uint64_t floor = own * 1000 / (SCHED_INFLIGHT + SCHED_QUANTUM + own + TICK_COST);
-        print_message("flooder 512 x 1 MiB, victim %2u x 4 KiB: victim has %3u/1000 of the cost, at least %u\n", d,
-                      per_mille, (unsigned)floor);
+        uint64_t floor = own * 1000 / (DRR_INFLIGHT + DRR_QUANTUM + own + TICK_COST);
+        print_message("flooder 512 x 1 MiB, victim %2u x 4 KiB: victim has %3u/1000, at least %u\n",
+                      d, per_mille, (unsigned)floor);
         assert_true(per_mille >= floor);
     }
 }
@@ -199,7 +199,7 @@ static void alone_nothing_is_limited(void **state)
     guest_step(&g);
     turn();
     assert_true(fifo.n > 1);
-    assert_true(g.r.q->inflight > 2 * SCHED_INFLIGHT);
+    assert_true(g.r.q->inflight > 2 * DRR_INFLIGHT);
     assert_int_equal(fifo.io[0]->bytes, 1 << 20);
     while (!blk_queue_drain(g.r.q)) {
         fifo_tick();
@@ -228,15 +228,16 @@ static void slices_cover_the_request(void **state)
         unsigned page = i < 60 ? 1 + i : 300 - i; /* some adjacent, some not */
         if (i < 60)
             first = 0, last = 7;
-        list[i] = (struct blkif_request_segment){ .gref = rig_ref(&a, page), .first_sect = first, .last_sect = last };
+        list[i] = (struct blkif_request_segment){ .gref = rig_ref(&a, page), .first_sect = first,
+                                                  .last_sect = last };
         bytes += (last - first + 1u) * 512u;
     }
-    assert_true(bytes > 4 * SCHED_SLICE);
+    assert_true(bytes > 4 * DRR_SLICE);
     struct blkif_request small = rig_rw(&b, BLKIF_OP_READ, 0, 0, 1);
     struct blkif_request_indirect in = rig_indirect(&a, BLKIF_OP_READ, 40, 0, 200);
     unsigned slices = 0;
     for (unsigned round = 0; round < 3; round++) {
-        struct blkif_response rsp;
+        struct blkif_response rsp = { 0 };
         memset(rig_page(&a, 1), 0, 400 * HYP_PAGE_SIZE);
         rig_put(&b, &small);
         ring_front_push(&b.ring);

@@ -153,7 +153,7 @@ static void doorbells_wake_both_sides(void **state)
 {
     (void)state;
     struct rig r;
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     rig_open(&r, &(struct rig_options){ 0 });
     start();
     lend(&r);
@@ -200,7 +200,7 @@ static void xsa_332_storm_of_doorbells(void **state)
     (void)state;
     struct rig stormy, calm;
     struct hyp *hyp[3];
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     open_two(&stormy, &calm, hyp);
     start();
     lend(&stormy);
@@ -239,7 +239,7 @@ static void liar_is_reported_once(void **state)
     (void)state;
     struct rig liar, honest;
     struct hyp *hyp[3];
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     open_two(&liar, &honest, hyp);
     start();
     lend(&liar);

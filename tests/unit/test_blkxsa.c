@@ -43,6 +43,9 @@ static void holder_init(struct holder *h)
 static void holder_finish(struct holder *h, uint8_t fill)
 {
     struct blkdev_io *io = h->io;
+    assert_non_null(io);
+    if (!io)
+        return;
     h->io = NULL;
     if (io->op == BLKDEV_READ && h->error == 0)
         for (unsigned i = 0; i < io->niov; i++)
@@ -52,7 +55,8 @@ static void holder_finish(struct holder *h, uint8_t fill)
 
 static struct blkif_request *slot(struct rig *r, uint32_t index)
 {
-    return (struct blkif_request *)(r->ring.slots + (size_t)(index & (r->ring.size - 1)) * r->ring.slot_bytes);
+    size_t at = (size_t)(index & (r->ring.size - 1)) * r->ring.slot_bytes;
+    return (struct blkif_request *)(r->ring.slots + at);
 }
 
 /* --------------------------------------------------------- XSA-155: double fetch */
@@ -66,7 +70,7 @@ static void xsa_155_slot_rewritten_after_the_check(void **state)
     for (unsigned k = 0; k < 3; k++) {
         struct rig r;
         struct holder h;
-        struct blkif_response rsp;
+        struct blkif_response rsp = { 0 };
         holder_init(&h);
         rig_open(&r, &(struct rig_options){ .grants = kinds[k], .device = &h.dev });
         struct blkif_request rq = rig_rw(&r, BLKIF_OP_READ, 8, 0, 2);
@@ -99,7 +103,7 @@ static void xsa_155_indirect_list_rewritten_after_the_check(void **state)
     for (unsigned k = 0; k < 3; k++) {
         struct rig r;
         struct holder h;
-        struct blkif_response rsp;
+        struct blkif_response rsp = { 0 };
         holder_init(&h);
         rig_open(&r, &(struct rig_options){ .grants = kinds[k], .device = &h.dev });
         struct blkif_request_segment *list = rig_page(&r, 0);
@@ -161,7 +165,7 @@ static void xsa_155_racing_frontend(void **state)
     for (unsigned k = 0; k < 3; k++) {
         struct rig r;
         pthread_t thread;
-        struct blkif_response rsp;
+        struct blkif_response rsp = { 0 };
         rig_open(&r, &(struct rig_options){ .grants = kinds[k] });
         struct flipper f = { .r = &r };
         assert_int_equal(pthread_create(&thread, NULL, flip, &f), 0);
@@ -198,7 +202,7 @@ static void xsa_216_every_byte_of_a_response_is_meant(void **state)
         memset(slot(&r, index), 0xff, r.ring.slot_bytes);
         memset((uint8_t *)&rq + offsetof(struct blkif_request, seg[1]), 0xff,
                sizeof(rq) - offsetof(struct blkif_request, seg[1]));
-        struct blkif_response expected, rsp;
+        struct blkif_response expected, rsp = { 0 };
         memset(&expected, 0, sizeof(expected));
         expected.id = rq.id;
         expected.operation = BLKIF_OP_READ;
@@ -263,7 +267,7 @@ static void xsa_229_only_adjacent_memory_merges(void **state)
     (void)state;
     struct rig r;
     struct holder h;
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     holder_init(&h);
     rig_open(&r, &(struct rig_options){ .device = &h.dev });
     static const struct {
@@ -309,7 +313,8 @@ static void cve_2010_4247_lying_index_breaks_its_own_connection(void **state)
         struct hyp *one = fake_hyp_new(FRONT_DOMID), *two = fake_hyp_new(FRONT_DOMID + 1);
         rig_open_between(&liar, &(struct rig_options){ 0 }, one, back);
         rig_open_between(&other, &(struct rig_options){ 0 }, two, back);
-        struct blkif_request rq = rig_rw(&liar, BLKIF_OP_READ, 0, 0, 1), ok = rig_rw(&other, BLKIF_OP_READ, 0, 0, 1);
+        struct blkif_request rq = rig_rw(&liar, BLKIF_OP_READ, 0, 0, 1);
+        struct blkif_request ok = rig_rw(&other, BLKIF_OP_READ, 0, 0, 1);
         assert_int_equal(rig_ask(&liar, &rq), BLKIF_RSP_OKAY);
         ring_store(&liar.ring.shared->req_prod, liar.ring.req_prod + (uint32_t)lies[i]);
         for (unsigned turn = 0; turn < 3; turn++)
@@ -374,7 +379,7 @@ static void xsa_396_nothing_stays_mapped_after_the_answer(void **state)
     (void)state;
     struct rig r;
     struct holder h;
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     struct hyp_pool *pool;
     holder_init(&h);
     rig_open(&r, &(struct rig_options){ .grants = BLK_GRANTS_MAP, .device = &h.dev });
@@ -400,7 +405,7 @@ static void xsa_403_failed_read_brings_no_old_data(void **state)
     (void)state;
     struct rig r;
     struct holder h;
-    struct blkif_response rsp;
+    struct blkif_response rsp = { 0 };
     holder_init(&h);
     rig_open(&r, &(struct rig_options){ .grants = BLK_GRANTS_COPY, .device = &h.dev });
     struct blkif_request rq = rig_rw(&r, BLKIF_OP_READ, 0, 0, 2);
