@@ -9,7 +9,7 @@
 #include "handshake.h"
 
 #define RING_PAGES_DEFAULT 4u
-#define POOL_PAGES_DEFAULT 1024u
+#define POOL_PAGES_DEFAULT 512u
 #define POOL_PAGES_MAX     65536u
 
 int disk_trouble(struct blkfront *d, int err, const char *fmt, ...)
