@@ -219,6 +219,22 @@ static void complete_one(void)
 
 static const struct blkdev_ops device_ops = { .submit = submit, .close = close_device };
 
+/* As the scheduler does, alone or in company: whole requests or slices. */
+static void serve(void)
+{
+    uint8_t how = byte();
+    if (how & 1) {
+        blk_sched_turn(&sched);
+        return;
+    }
+    struct blk_budget b = { .cost = (how >> 1 & 15) * 32768u, .inflight = (how >> 5 & 3) * 65536u + 1,
+                            .slice = how & 128 ? DRR_SLICE : 4096, .requests = 1 + (how >> 3 & 15) };
+    uint64_t before = b.cost;
+    enum blk_turn turn = blk_queue_service(q, &b);
+    MUST(b.cost <= before);
+    MUST((turn == BLK_TURN_BROKEN) == q->broken);
+}
+
 /* ------------------------------------------------------------------- the rig */
 
 static void open_rig(void)
@@ -254,8 +270,6 @@ static void open_rig(void)
     device.dev.geo.fua = device.dev.geo.zeroes = !(how & 128);
     blk_queue_use(q, &device.dev);
     MUST(blk_sched_add(&sched, q) == 0);
-    if (how & 8)
-        q->last_active = sched.turn; /* as if in company: slices */
 }
 
 /* Requests taken are answered, in the tables, or waiting for room there. */
@@ -310,7 +324,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         case 4:
             ring_front_push(&ring);
-            blk_sched_turn(&sched);
+            serve();
             break;
         case 5:
             complete_one();
