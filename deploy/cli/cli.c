@@ -244,7 +244,7 @@ static int run_events(const struct command *cmd, const struct options *opt)
     if (!rc) {
         json_decref(line);
         while ((line = connection_next(&c))) {
-            json_dumpf(line, stdout, JSON_COMPACT);
+            json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(13));
             json_decref(line);
             if (putchar('\n') == EOF || fflush(stdout))
                 break;

@@ -119,6 +119,6 @@ void show_info(const json_t *info, FILE *out)
 
 void show_json(const json_t *object, FILE *out)
 {
-    json_dumpf(object, out, JSON_INDENT(2));
+    json_dumpf(object, out, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
     fputc('\n', out);
 }

@@ -85,7 +85,7 @@ static bool make_room(char **buf, size_t *room, size_t want, size_t most)
 
 void session_send(struct session *s, json_t *object)
 {
-    char *text = json_dumps(object, JSON_COMPACT);
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(13));
     size_t n = text ? strlen(text) : 0;
 
     json_decref(object);
