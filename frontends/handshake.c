@@ -441,9 +441,10 @@ static bool step(struct blkfront *d, uint64_t now)
 bool handshake_step(struct blkfront *d, uint64_t now)
 {
     bool stepped = false;
+    int error = d->error;
     while (step(d, now))
         stepped = true;
-    return stepped;
+    return stepped || d->error != error;
 }
 
 uint64_t handshake_due(const struct blkfront *d, uint64_t now)

@@ -15,7 +15,8 @@
 /* Pages that a queue must have for data: one request without indirection. */
 #define HANDSHAKE_POOL_MIN BLKIF_MAX_SEGMENTS_PER_REQUEST
 
-/* Takes all steps that can be taken now; true: at least one was. */
+/* Takes all steps that can be taken now; true: at least one was, or the disk was
+ * refused for good. */
 bool handshake_step(struct blkfront *d, uint64_t now);
 /* When the next step is due by the clock, after steps at `now`; UINT64_MAX: never. */
 uint64_t handshake_due(const struct blkfront *d, uint64_t now);
