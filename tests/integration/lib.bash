@@ -19,7 +19,7 @@ RUN=$(mktemp -d /tmp/bulkhead-it.XXXXXX)
 chmod 755 "$RUN"
 DIR=$RUN/run
 daemon=
-mounts=()
+mounts=() loops=()
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 say() { echo "  $*"; }
@@ -50,6 +50,9 @@ at_exit() {
     local m
     for m in ${mounts[@]+"${mounts[@]}"}; do
         umount "$m" || umount -l "$m" || true
+    done
+    for m in ${loops[@]+"${loops[@]}"}; do
+        losetup -d "$m" || true
     done
     rm -rf "$RUN"
     exit $status
@@ -95,8 +98,8 @@ XML
 }
 
 # guest NAME DRIVER IMAGE [nbd|native] [XML inside <disk>] [attributes of our <disk>]
-guest() {
-    cat >"$RUN/$1.xml" <<XML
+guest_xml() {
+    cat <<XML
 <domain type='qemu'>
   <name>$1</name>
   <memory unit='MiB'>256</memory>
@@ -116,6 +119,10 @@ guest() {
   </devices>
 </domain>
 XML
+}
+
+guest() {
+    guest_xml "$@" >"$RUN/$1.xml"
     bh define "$RUN/$1.xml"
     bh start "$1"
 }
