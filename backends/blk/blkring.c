@@ -292,7 +292,7 @@ static enum blk_turn take_request(struct blk_queue *q, struct blk_budget *b)
     }
     b->requests--;
     ring_back_copy_request(&q->ring, &q->wire);
-    if (--q->waiting > 0)
+    if (--q->waiting > 1)
         ring_back_prefetch(&q->ring);
     q->idle_rings = 0;
     int16_t status = blk_parse(q);
