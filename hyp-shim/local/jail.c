@@ -167,23 +167,24 @@ int jail_confine(const char **step)
 
 #define FILTER_MAX 256 /* BPF instructions */
 
-/* A call with limits on its arguments: one rule each; any may match. */
+/* A call with limits on its arguments: one rule each; any of the class may match. */
 static const struct limit {
     const char *name;
     struct scmp_arg_cmp arg;
+    enum hyp_class only; /* 0: every class that has the call */
 } limits[] = {
-    { "mmap", { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 } },
-    { "mprotect", { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 } },
-    { "ioctl", { 1, SCMP_CMP_EQ, BLKSSZGET, 0 } },
-    { "ioctl", { 1, SCMP_CMP_EQ, BLKPBSZGET, 0 } },
-    { "ioctl", { 1, SCMP_CMP_EQ, TCGETS, 0 } }, /* isatty(), before each line of a log */
+    { "mmap", { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 }, 0 },
+    { "mprotect", { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 }, 0 },
+    { "ioctl", { 1, SCMP_CMP_EQ, BLKSSZGET, 0 }, HYP_CLASS_BLK },
+    { "ioctl", { 1, SCMP_CMP_EQ, BLKPBSZGET, 0 }, HYP_CLASS_BLK },
+    { "ioctl", { 1, SCMP_CMP_EQ, TCGETS, 0 }, HYP_CLASS_NBD }, /* isatty(), before each line of a log */
     /* A restricted ring refuses most operations itself, but some need no ring. */
-    { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE, 0 } },
-    { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE2, 0 } },
-    { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_BUFFERS_UPDATE, 0 } },
+    { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE, 0 }, 0 },
+    { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE2, 0 }, 0 },
+    { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_BUFFERS_UPDATE, 0 }, 0 },
 };
 
-static int allow(scmp_filter_ctx filter, const char *name)
+static int allow(scmp_filter_ctx filter, enum hyp_class cls, const char *name)
 {
     int nr = seccomp_syscall_resolve_name(name);
     if (nr == __NR_SCMP_ERROR)
@@ -193,6 +194,8 @@ static int allow(scmp_filter_ctx filter, const char *name)
         if (strcmp(limits[i].name, name) != 0)
             continue;
         limited = true;
+        if (limits[i].only && limits[i].only != cls)
+            continue;
         int err = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, nr, 1, &limits[i].arg);
         if (err)
             return err;
@@ -218,9 +221,10 @@ static int export(scmp_filter_ctx filter, struct sock_filter *program, unsigned 
     return 0;
 }
 
-static int compile(const char *const *list, struct sock_filter *program, unsigned short *length,
+static int compile(enum hyp_class cls, struct sock_filter *program, unsigned short *length,
                    const char **step)
 {
+    const char *const *list = jail_syscalls(cls);
     *step = "seccomp: init";
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
     if (!filter)
@@ -228,7 +232,7 @@ static int compile(const char *const *list, struct sock_filter *program, unsigne
     int err = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     for (; err == 0 && *list; list++) {
         *step = *list;
-        err = allow(filter, *list);
+        err = allow(filter, cls, *list);
     }
     if (err == 0) {
         *step = "seccomp: export";
@@ -240,13 +244,12 @@ static int compile(const char *const *list, struct sock_filter *program, unsigne
 
 int jail_seal(enum hyp_class cls, const char **step)
 {
-    const char *const *list = jail_syscalls(cls);
     *step = "seccomp: this class has no allow-list";
-    if (!*list)
+    if (!*jail_syscalls(cls))
         return -EINVAL;
     struct sock_filter program[FILTER_MAX + 1];
     struct sock_fprog prog = { .filter = program };
-    int err = compile(list, program, &prog.len, step);
+    int err = compile(cls, program, &prog.len, step);
     if (err)
         return err;
     *step = "seccomp: no new privileges";

@@ -158,6 +158,13 @@ static long call_ioctl(void)
     int n;
     return ioctl(world.pipe[0], FIONREAD, &n);
 }
+
+/* The NBD door may: nbdkit asks whether its log is a terminal. */
+static long call_isatty(void)
+{
+    errno = 0;
+    return isatty(world.pipe[0]) || errno == ENOTTY ? 0 : -1;
+}
 static long call_madvise(void)
 {
     return madvise(world.page, 4096, MADV_DONTNEED);
@@ -213,6 +220,7 @@ static const struct attack attacks[] = {
     { "fallocate", call_fallocate, SEALED, 0, 0 },
     { "dup", call_dup, SEALED, 0, 0 },
     { "ioctl", call_ioctl, SEALED, 0, 0 },
+    { "ioctl of a terminal", call_isatty, SEALED, 0, 0 },
     { "madvise", call_madvise, SEALED, 0, 0 },
     { "io_uring_setup", call_ring_setup, SEALED, 0, 0 },
     { "io_uring_register of something else", call_ring_probe, SEALED, 0, 0 },
