@@ -33,6 +33,7 @@
 #include "hyp-shim/local/proto.h"
 #include "hyp-shim/local/store/account.h"
 #include "hyp-shim/local/store/server.h"
+#include "tests/store_control.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -59,24 +60,7 @@ static void broken(const char *what)
 
 static void say(uint32_t op, uint32_t domid, int fd)
 {
-    struct store_control msg = {.op = op, .domid = domid};
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } space = {0};
-    struct iovec iov = {.iov_base = &msg, .iov_len = sizeof(msg)};
-    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (fd >= 0) {
-        mh.msg_control = &space;
-        mh.msg_controllen = sizeof(space);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(fd));
-        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-    }
-    (void)!sendmsg(control, &mh, MSG_DONTWAIT);
+    (void)store_control_say(control, op, domid, fd, MSG_DONTWAIT);
 }
 
 static void introduce(unsigned domid)

@@ -30,6 +30,7 @@
 #include "hyp-shim/local/store/account.h"
 #include "hyp-shim/local/store/count.h"
 #include "hyp-shim/local/store/server.h"
+#include "tests/store_control.h"
 
 #define HOME(d) "/local/domain/" #d
 #define EVENTS_KEPT 4096
@@ -55,24 +56,7 @@ static struct client dom0, guest1, guest2;
 
 static inline void say(uint32_t op, uint32_t domid, int fd)
 {
-    struct store_control msg = {.op = op, .domid = domid};
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } space = {0};
-    struct iovec iov = {.iov_base = &msg, .iov_len = sizeof(msg)};
-    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (fd >= 0) {
-        mh.msg_control = &space;
-        mh.msg_controllen = sizeof(space);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(fd));
-        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-    }
-    assert_int_equal(sendmsg(control_fd, &mh, 0), sizeof(msg));
+    assert_true(store_control_say(control_fd, op, domid, fd, 0));
 }
 
 static inline void turn(void)

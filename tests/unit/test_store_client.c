@@ -22,6 +22,7 @@
 
 #include "hyp-shim/local/proto.h"
 #include "hyp-shim/local/store/server.h"
+#include "tests/store_control.h"
 #include "hyp-shim/store.h"
 
 static struct {
@@ -41,23 +42,10 @@ static void *serve(void *arg)
 
 static void introduce(domid_t domid, struct store **st)
 {
-    struct store_control say = {.op = STORE_CONTROL_INTRODUCE, .domid = domid};
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } space = {0};
-    struct iovec iov = {.iov_base = &say, .iov_len = sizeof(say)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1,
-                         .msg_control = &space, .msg_controllen = sizeof(space)};
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
     int pair[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(c), &pair[1], sizeof(int));
-    assert_int_equal(sendmsg(world.control, &msg, 0), sizeof(say));
+    assert_true(store_control_say(world.control, STORE_CONTROL_INTRODUCE, domid, pair[1], 0));
     close(pair[1]);
     assert_int_equal(store_open_fd(st, pair[0]), 0);
 }
