@@ -36,7 +36,11 @@ CPPFLAGS += $(pkg_cflags)
 SHIM_SRC   := $(wildcard hyp-shim/*.c) $(wildcard hyp-shim/local/*.c)
 CORE_SRC   := $(filter-out %/main.c,$(wildcard hyp-shim/local/core/*.c))
 STORE_SRC  := $(filter-out %/main.c,$(wildcard hyp-shim/local/store/*.c))
+NETDEV_SRC := $(filter-out %/main.c,$(wildcard hyp-shim/local/netdev/*.c))
+BACK_SRC   := $(wildcard backends/*.c)
 BLK_SRC    := $(wildcard backends/blk/*.c)
+NET_SRC    := $(wildcard backends/net/*.c)
+TAP_SRC    := $(filter-out %/tap.c,$(wildcard frontends/door/tap*.c))
 FRONT_SRC  := $(wildcard frontends/*.c)
 POLICY_SRC := $(wildcard policy/*.c)
 DAEMON_SRC := $(filter-out %/main.c,$(wildcard driverdom/daemon/*.c))
@@ -52,6 +56,10 @@ PLUGIN   := $(BUILD)/nbdkit-bulkhead-plugin.so
 
 PROGRAMS := $(BUILD)/bulkheadd $(BUILD)/bulkhead $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store \
             $(BUILD)/bulkhead-blk $(BUILD)/bulkhead-nbd $(BUILD)/blkfront-example
+PROGRAMS += $(if $(wildcard driverdom/net.c),$(BUILD)/bulkhead-net)
+PROGRAMS += $(if $(wildcard frontends/door/tap.c),$(BUILD)/bulkhead-tap)
+PROGRAMS += $(if $(wildcard hyp-shim/local/netdev/main.c),$(BUILD)/bulkhead-netdev)
+PROGRAMS += $(if $(wildcard frontends/example/netfront-example.c),$(BUILD)/netfront-example)
 # In a sanitizer build only what can be watched is built.
 ifdef SAN
 TARGETS  := $(ALL_A)
@@ -62,11 +70,26 @@ endif
 .PHONY: all
 all: $(TARGETS)
 
+# DPDK is linked in, so that a driver domain's root can stay empty: its headers
+# are not ours to warn about, and what EAL and the PMDs would open is answered
+# by backends/net/eal.c (the wrapped calls).
+DPDK_DIR   = $(shell $(PKG) --variable=libdir libdpdk)
+DPDK_INC   = $(patsubst -I%,-isystem %,$(shell $(PKG) --cflags libdpdk))
+DPDK_PMDS  = bus_vdev mempool_ring net_af_packet net_af_xdp net_tap net_null net_pcap net_ring
+DPDK_LIBS  = ethdev net mbuf mempool ring kvargs telemetry eal meter hash rcu security cryptodev gso ip_frag bpf gro pci
+DPDK_WRAP  = $(addprefix -Wl$(,)--wrap=,$(shell cat backends/net/wrapped 2>/dev/null))
+,         := ,
+DPDK_LINK  = $(DPDK_WRAP) -Wl,--whole-archive $(DPDK_PMDS:%=$(DPDK_DIR)/librte_%.a) -Wl,--no-whole-archive \
+             -Wl,--start-group $(DPDK_LIBS:%=$(DPDK_DIR)/librte_%.a) -Wl,--end-group \
+             -lnuma -lxdp -lbpf -lpcap -lbsd -lmd -lelf -lz -lzstd -lm
+$(OBJ)/backends/net/%.o $(OBJ)/driverdom/net.o $(OBJ)/tests/unit/test_net%.o: CPPFLAGS += $(DPDK_INC)
+$(BUILD)/fuzz/obj/backends/net/%.o $(BUILD)/fuzz/obj/tests/fuzz/fuzz_netback.o: CPPFLAGS += $(DPDK_INC)
+
 STATIC   := $(if $(SAN),,-static-pie)
 
 $(SHIM_A):  $(call obj,$(SHIM_SRC))
 $(FRONT_A): $(call obj,$(FRONT_SRC) $(SHIM_SRC))
-$(ALL_A):   $(call obj,$(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(BLK_SRC) $(FRONT_SRC) $(POLICY_SRC) $(DAEMON_SRC) $(CLI_SRC) $(BENCH_SRC) $(FAKE_SRC))
+$(ALL_A):   $(call obj,$(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(NETDEV_SRC) $(BACK_SRC) $(BLK_SRC) $(NET_SRC) $(FRONT_SRC) $(TAP_SRC) $(POLICY_SRC) $(DAEMON_SRC) $(CLI_SRC) $(BENCH_SRC) $(FAKE_SRC))
 %.a:
 	@rm -f $@
 	$(AR) rcs $@ $^
@@ -75,15 +98,21 @@ $(BUILD)/bulkhead-core: $(call obj,hyp-shim/local/core/main.c $(CORE_SRC))
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
 $(BUILD)/bulkhead-store: $(call obj,hyp-shim/local/store/main.c $(STORE_SRC)) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
-$(BUILD)/bulkhead-blk: $(call obj,driverdom/blk.c $(BLK_SRC)) $(SHIM_A)
+$(BUILD)/bulkhead-blk: $(call obj,driverdom/blk.c $(BACK_SRC) $(BLK_SRC)) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -luring -lseccomp
+$(BUILD)/bulkhead-net: $(call obj,driverdom/net.c $(BACK_SRC) $(NET_SRC)) $(SHIM_A) backends/net/wrapped
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $(filter-out %/wrapped,$^) $(DPDK_LINK) -lseccomp
+$(BUILD)/bulkhead-netdev: $(call obj,hyp-shim/local/netdev/main.c $(NETDEV_SRC)) $(SHIM_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
+$(BUILD)/bulkhead-tap: $(call obj,frontends/door/tap.c $(TAP_SRC)) $(FRONT_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
 $(BUILD)/bulkhead-nbd: $(call obj,frontends/door/nbd.c) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lseccomp
 $(BUILD)/bulkheadd: $(call obj,driverdom/daemon/main.c $(DAEMON_SRC) $(POLICY_SRC)) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lxml2 -ljansson -lseccomp -lcap-ng
 $(BUILD)/bulkhead: $(call obj,deploy/cli/main.c $(CLI_SRC) $(BENCH_SRC)) $(FRONT_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljansson -luring -lseccomp
-$(BUILD)/blkfront-example: $(OBJ)/frontends/example/blkfront-example.o $(FRONT_A)
+$(BUILD)/%-example: $(OBJ)/frontends/example/%-example.o $(FRONT_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lseccomp
 
 # Shared objects need PIC and export the public API only.
@@ -109,6 +138,9 @@ $(OBJ)/%.o: %.c
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 INTEG_C  := $(patsubst tests/integration/%.c,$(BUILD)/tests/integration/%,$(wildcard tests/integration/*.c))
 TEST_LIBS := -lcmocka -luring -lseccomp -lxml2 -ljansson -lcap-ng -lxenstore
+$(BUILD)/tests/unit/test_net%: $(OBJ)/tests/unit/test_net%.o $(ALL_A) backends/net/wrapped
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $(filter-out %/wrapped,$^) $(DPDK_LINK) $(TEST_LIBS)
 $(BUILD)/tests/%: $(OBJ)/tests/%.o $(ALL_A)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(TEST_LIBS)
@@ -119,7 +151,7 @@ $(BUILD)/tests/integration/helpers/%: $(OBJ)/tests/integration/helpers/%.o $(SHI
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
 $(BUILD)/tests/integration/test_core: | $(BUILD)/tests/integration/helpers/core_domain $(BUILD)/bulkhead-core
 # The hostile driver domain has a block driver domain's ring.
-$(BUILD)/tests/integration/helpers/confine_probe: $(call obj,tests/integration/helpers/confine_probe.c $(BLK_SRC)) $(SHIM_A)
+$(BUILD)/tests/integration/helpers/confine_probe: $(call obj,tests/integration/helpers/confine_probe.c $(BACK_SRC) $(BLK_SRC)) $(SHIM_A)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -luring -lseccomp
 $(BUILD)/tests/integration/test_confine: | $(BUILD)/tests/integration/helpers/confine_probe $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store
@@ -133,7 +165,7 @@ unit: $(UNIT)
 
 # ---- fuzzing: libFuzzer, every source built anew with coverage ---------------
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SRC := $(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(BLK_SRC) $(FRONT_SRC) $(POLICY_SRC) $(DAEMON_SRC) $(FAKE_SRC)
+FUZZ_SRC := $(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(BACK_SRC) $(BLK_SRC) $(NET_SRC) $(FRONT_SRC) $(POLICY_SRC) $(DAEMON_SRC) $(FAKE_SRC)
 FUZZ_CFLAGS := -std=c17 $(WARN) -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -pthread
 FUZZ_SECONDS ?= 10
 fobj = $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(1))
@@ -141,6 +173,8 @@ $(BUILD)/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CLANG) $(CPPFLAGS) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
 $(BUILD)/fuzz/libfuzzed.a: $(call fobj,$(FUZZ_SRC))
+$(BUILD)/fuzz/fuzz_netback: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_netback.o $(BUILD)/fuzz/libfuzzed.a
+	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(DPDK_LINK) -lseccomp
 $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libfuzzed.a
 	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -luring -lseccomp -lxml2 -ljansson -lcap-ng
 -include $(shell find $(BUILD)/fuzz -name '*.d' 2>/dev/null)
@@ -192,7 +226,7 @@ install: all
 	install -D -m 755 $(BUILD)/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
 	install -D -m 755 $(BUILD)/bulkheadd $(DESTDIR)$(PREFIX)/sbin/bulkheadd
 	install -d $(LIBEXEC)
-	install -m 755 $(addprefix $(BUILD)/bulkhead-,core store blk nbd) $(LIBEXEC)
+	install -m 755 $(addprefix $(BUILD)/bulkhead-,core store netdev blk net nbd tap) $(LIBEXEC)
 	install -m 644 $(PLUGIN) $(LIBEXEC)
 	install -D -m 644 $(FRONT_A) $(DESTDIR)$(PREFIX)/lib/libbulkhead.a
 	install -m 644 $(FRONT_SO) $(DESTDIR)$(PREFIX)/lib/libbulkhead.so.0

@@ -15,7 +15,7 @@
 #include <time.h>
 
 #include "../backends/blk/blkback.h"
-#include "../backends/blk/log.h"
+#include "../backends/log.h"
 #include "../hyp-shim/local/jail.h"
 
 static struct worker workers[WORKERS_MAX];
@@ -24,7 +24,7 @@ static void must(int err, const char *what)
 {
     if (err >= 0)
         return;
-    blk_log("bulkhead-blk: %s: %s; this driver domain ends", what, strerrordesc_np(-err));
+    backend_log("bulkhead-blk: %s: %s; this driver domain ends", what, strerrordesc_np(-err));
     exit(1);
 }
 
@@ -40,7 +40,7 @@ static unsigned start_workers(int mail_fd)
             continue;
         must(worker_start(&workers[n], cpu, mail_fd), "starting a worker thread");
         if (workers[n].start_error && n == 0)
-            blk_log("bulkhead-blk: %s: %s; only ram disks can be served (sysctl kernel.io_uring_disabled?)",
+            backend_log("bulkhead-blk: %s: %s; only ram disks can be served (sysctl kernel.io_uring_disabled?)",
                     workers[n].start_step, strerrordesc_np(-workers[n].start_error));
         n++;
     }

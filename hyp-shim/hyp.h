@@ -265,6 +265,9 @@ enum hyp_class {
     HYP_CLASS_BLK,       /* driver domain, disks                             */
     HYP_CLASS_NBD,       /* guest behind an NBD door                         */
     HYP_CLASS_NATIVE,    /* guest: a program that attaches by itself         */
+    HYP_CLASS_NET,       /* driver domain, NICs                              */
+    HYP_CLASS_TAP,       /* guest behind TAP doors                           */
+    HYP_CLASS_NETDEV,    /* local: keeper of the machine's network interfaces */
     HYP_CLASS_COUNT
 };
 

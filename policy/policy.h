@@ -23,7 +23,10 @@
 #define POLICY_PATH_MAX     1024       /* with NUL                                 */
 #define POLICY_UUID_MAX     37         /* with NUL                                 */
 #define POLICY_DISKS_MAX    16         /* vda .. vdp                               */
+#define POLICY_NICS_MAX     8
 #define POLICY_HOSTDEVS_MAX 16
+#define POLICY_IFNAME_MAX   16         /* with NUL                                 */
+#define POLICY_DEVARGS_MAX  256        /* with NUL                                 */
 #define POLICY_ERR_MAX      512        /* a sentence, with NUL                     */
 #define POLICY_NOTES_MAX    32
 #define POLICY_NOTE_MAX     256
@@ -39,8 +42,8 @@
 #define POLICY_CPUS_MAX          64u
 
 enum policy_kind { POLICY_DRIVER = 1, POLICY_GUEST };
-enum policy_class { POLICY_CLASS_NONE, POLICY_CLASS_BLK };
-enum policy_door { POLICY_DOOR_NONE, POLICY_DOOR_NBD, POLICY_DOOR_NATIVE };
+enum policy_class { POLICY_CLASS_NONE, POLICY_CLASS_BLK, POLICY_CLASS_NET };
+enum policy_door { POLICY_DOOR_NONE, POLICY_DOOR_NBD, POLICY_DOOR_NATIVE, POLICY_DOOR_TAP };
 enum policy_grants { POLICY_GRANTS_AUTO, POLICY_GRANTS_PERSISTENT, POLICY_GRANTS_COPY, POLICY_GRANTS_MAP };
 enum policy_source { POLICY_SOURCE_FILE = 1, POLICY_SOURCE_BLOCK, POLICY_SOURCE_RAM };
 
@@ -60,6 +63,31 @@ struct policy_disk {
     unsigned line;                  /* of <disk>                                   */
 };
 
+/* Bandwidth in one direction, bytes; average 0: no limit. libvirt: kilobytes of 1000 a
+ * second, burst in KiB: see README.md. */
+struct policy_rate {
+    uint64_t average, peak, burst;
+};
+
+/* One <interface> of a guest. */
+struct policy_nic {
+    char dev[POLICY_IFNAME_MAX];    /* <guest dev=> or <target dev=>, else eth0, eth1, ... */
+    unsigned devid;                 /* 0, 1, ... in the order of the document      */
+    char backend[POLICY_NAME_MAX];
+    uint8_t mac[6];                 /* given, or made from the guest's name        */
+    unsigned mtu;                   /* 0: not said                                 */
+    unsigned pvid;                  /* VLAN of its untagged frames; 0: none        */
+    bool trunk;
+    uint64_t vlans[64];             /* bit map: VLANs of the trunk                 */
+    bool isolated;                  /* <port isolated='yes'/>                      */
+    struct policy_rate inbound, outbound;
+    unsigned queues;                /* <driver queues=>; 0: not said               */
+    unsigned pool_pages;
+    unsigned weight;
+    enum policy_grants grants;      /* AUTO, PERSISTENT or COPY                    */
+    unsigned line;
+};
+
 struct domain_spec {
     enum policy_kind kind;
     enum policy_class cls;          /* of a driver domain                          */
@@ -71,6 +99,14 @@ struct domain_spec {
     unsigned name_line;
     unsigned nhostdevs;             /* driver: the block devices that it may serve; 0: any */
     char hostdevs[POLICY_HOSTDEVS_MAX][POLICY_PATH_MAX];
+    char devargs[POLICY_DEVARGS_MAX]; /* net driver domain: its uplink; "" none    */
+    char ifname[POLICY_IFNAME_MAX];  /* the interface that its iface= names; ""    */
+    unsigned mtu;                    /* of the uplink; 0: not said                 */
+    unsigned nnets;                  /* driver: the interfaces that it may have; 0: any */
+    char nets[POLICY_HOSTDEVS_MAX][POLICY_IFNAME_MAX];
+    char netns[POLICY_NAME_MAX];     /* guest with TAP doors: namespace below /run/netns */
+    unsigned nnics;                 /* guest                                       */
+    struct policy_nic nics[POLICY_NICS_MAX];
     unsigned ndisks;                /* guest                                       */
     struct policy_disk disks[POLICY_DISKS_MAX];
 };

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "log.h"
+#include "../log.h"
 #include "vbd.h"
 
 #define WATCH_OWN  "own"
@@ -18,7 +18,7 @@ static struct blkback backend;
 
 static void tell_failure(struct vbd *v, int err, const char *what)
 {
-    blk_log("vbd %u of domain %u: %s (%s)", v->devid, v->frontend, what, strerrorname_np(-err));
+    backend_log("vbd %u of domain %u: %s (%s)", v->devid, v->frontend, what, strerrorname_np(-err));
     if (!v->gone)
         xenbus_error(&v->bus, err, what);
 }
@@ -29,7 +29,7 @@ static void switch_to(struct vbd *v, enum xenbus_state to)
         return;
     int err = xenbus_switch(&v->bus, to);
     if (err < 0 && err != -ENOENT)
-        blk_log("vbd %u of domain %u: state %s cannot be written to the store (%s)", v->devid, v->frontend,
+        backend_log("vbd %u of domain %u: state %s cannot be written to the store (%s)", v->devid, v->frontend,
                 xenbus_state_name(to), strerrorname_np(-err));
 }
 
@@ -169,7 +169,7 @@ static void add(domid_t frontend, unsigned devid)
         if (backend.vbd[i].state == VBD_FREE)
             v = &backend.vbd[i];
     if (!v) {
-        blk_log("vbd %u of domain %u: this driver domain serves %u disks already; use another one", devid,
+        backend_log("vbd %u of domain %u: this driver domain serves %u disks already; use another one", devid,
                 frontend, BLKBACK_VBDS_MAX);
         return;
     }
@@ -256,7 +256,7 @@ static void found_frontend(uint64_t domid, void *unused)
     snprintf(path, sizeof(path), "/local/domain/%u/backend/vbd/%u", hyp_domid(backend.hyp), frontend);
     int n = each_number(path, names, UINT32_MAX, found_device, &frontend);
     if (n < 0 && n != -ENOENT)
-        blk_log("the disks of domain %u cannot be listed (%s)", frontend, strerrorname_np(-n));
+        backend_log("the disks of domain %u cannot be listed (%s)", frontend, strerrorname_np(-n));
 }
 
 static void own_root(char path[STORE_PATH_MAX])
@@ -279,7 +279,7 @@ static void scan(void)
     own_root(path);
     int n = each_number(path, names, UINT16_MAX, found_frontend, NULL);
     if (n < 0 && n != -ENOENT)
-        blk_log("%s cannot be listed (%s)", path, strerrorname_np(-n));
+        backend_log("%s cannot be listed (%s)", path, strerrorname_np(-n));
     for (unsigned i = 0; i < BLKBACK_VBDS_MAX && (n >= 0 || n == -ENOENT); i++) {
         struct vbd *v = &backend.vbd[i];
         if (v->state != VBD_FREE && !v->seen && !v->gone)
@@ -397,11 +397,12 @@ void blkback_mail(void)
 
     for (unsigned i = 0; i < backend.nworkers; i++) {
         while (mail_take(&backend.workers[i].out, &m)) {
-            struct vbd *v = m.queue->owner;
+            struct blk_queue *q = m.what;
+            struct vbd *v = q->owner;
             if (m.kind == MAIL_DETACHED) {
-                returned(v, m.queue);
+                returned(v, q);
             } else if (v->state == VBD_CONNECTED) {
-                tell_failure(v, -EPROTO, m.queue->why);
+                tell_failure(v, -EPROTO, q->why);
                 disconnect(v);
             }
         }

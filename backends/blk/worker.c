@@ -38,14 +38,15 @@ static void read_mail(struct worker *w)
     struct mail m;
 
     while (mail_take(&w->in, &m)) {
+        struct blk_queue *q = m.what;
         switch (m.kind) {
         case MAIL_ATTACH:
-            attach(w, m.queue);
+            attach(w, q);
             break;
         case MAIL_DETACH:
-            m.queue->draining = true;
-            m.queue->next_draining = w->draining;
-            w->draining = m.queue;
+            q->draining = true;
+            q->next_draining = w->draining;
+            w->draining = q;
             break;
         default:
             w->stop = true;

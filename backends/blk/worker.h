@@ -14,7 +14,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 
-#include "mailbox.h"
+#include "../mailbox.h"
 #include "sched.h"
 #include "uring.h"
 

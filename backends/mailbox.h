@@ -8,27 +8,25 @@
  * these are rare.  What the writer wrote before mail_post() the reader sees
  * after mail_take(): that is how a queue changes hands.
  */
-#ifndef BULKHEAD_BLK_MAILBOX_H
-#define BULKHEAD_BLK_MAILBOX_H
+#ifndef BULKHEAD_BACKENDS_MAILBOX_H
+#define BULKHEAD_BACKENDS_MAILBOX_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #define MAIL_SLOTS 2048u /* a power of two: two for each queue that a worker can have */
 
-struct blk_queue;
-
 enum mail_kind {
-    MAIL_ATTACH = 1, /* control -> worker: serve this queue                     */
+    MAIL_ATTACH = 1, /* control -> worker: serve this                            */
     MAIL_DETACH,     /* control -> worker: finish what is in flight, give it back */
-    MAIL_STOP,       /* control -> worker: end the thread; it has no queues      */
-    MAIL_DETACHED,   /* worker -> control: the answer; the queue is yours        */
-    MAIL_BROKEN      /* worker -> control: look at queue->why, then detach it    */
+    MAIL_STOP,       /* control -> worker: end the thread; it has nothing left   */
+    MAIL_DETACHED,   /* worker -> control: the answer; it is yours               */
+    MAIL_BROKEN      /* worker -> control: look why, then detach it              */
 };
 
 struct mail {
     enum mail_kind kind;
-    struct blk_queue *queue;
+    void *what; /* blk: a struct blk_queue; net: a struct net_port */
 };
 
 struct mailbox {
@@ -44,7 +42,7 @@ static inline bool mail_waiting(const struct mailbox *box)
 }
 
 /* False: full, nothing was posted. */
-bool mail_post(struct mailbox *box, enum mail_kind kind, struct blk_queue *queue);
+bool mail_post(struct mailbox *box, enum mail_kind kind, void *what);
 /* False: empty. */
 bool mail_take(struct mailbox *box, struct mail *out);
 /* Forgets the rings so far; take mail *after* this. */

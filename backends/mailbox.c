@@ -4,12 +4,12 @@
 
 #include "mailbox.h"
 
-bool mail_post(struct mailbox *box, enum mail_kind kind, struct blk_queue *queue)
+bool mail_post(struct mailbox *box, enum mail_kind kind, void *what)
 {
     uint32_t at = box->written;
     if (at - __atomic_load_n(&box->taken, __ATOMIC_ACQUIRE) == MAIL_SLOTS)
         return false;
-    box->slot[at % MAIL_SLOTS] = (struct mail){ .kind = kind, .queue = queue };
+    box->slot[at % MAIL_SLOTS] = (struct mail){ .kind = kind, .what = what };
     __atomic_store_n(&box->written, at + 1, __ATOMIC_RELEASE);
     /* It fails only while it is readable anyway. */
     uint64_t one = 1;

@@ -6,9 +6,9 @@
 
 #include "log.h"
 
-void blk_log(const char *fmt, ...)
+void backend_log(const char *fmt, ...)
 {
-    char line[BLK_LOG_MAX];
+    char line[BACKEND_LOG_MAX];
     va_list ap;
 
     va_start(ap, fmt);
