@@ -149,6 +149,11 @@ void *hyp_map_persistent(struct hyp_map *map, grant_ref_t ref)
     return OPS(hyp_map, map)->map_persistent(map, ref);
 }
 
+int hyp_map_run(struct hyp_map *map, grant_ref_t ref, struct hyp_run *out)
+{
+    return OPS(hyp_map, map)->map_run(map, ref, out);
+}
+
 int hyp_map_range(const struct hyp_map *map, const void *va, struct hyp_range *out)
 {
     return OPS(hyp_map, map)->map_range(map, va, out);

@@ -189,6 +189,28 @@ int hyp_unmap_grants(struct hyp_map *map, void *va, size_t n);
 void *hyp_map_persistent(struct hyp_map *map, grant_ref_t ref);
 
 /*
+ * The same for a hot path: a run of consecutive references around ref that lie
+ * at consecutive addresses, good until hyp_map_close().  A later reference that
+ * is in the run needs no call; see hyp_run_page().  False: as NULL there, and
+ * *out is unchanged.
+ */
+struct hyp_run {
+    grant_ref_t first;
+    uint32_t pages;
+    uint8_t *base;
+};
+int hyp_map_run(struct hyp_map *map, grant_ref_t ref, struct hyp_run *out);
+
+/* The page of a reference, with the run where the last one was (all zero at first);
+ * NULL: not granted, or for reading only. */
+static inline uint8_t *hyp_run_page(struct hyp_map *map, grant_ref_t ref, struct hyp_run *run)
+{
+    if (__builtin_expect((grant_ref_t)(ref - run->first) >= run->pages, 0) && !hyp_map_run(map, ref, run))
+        return NULL;
+    return run->base + ((size_t)(grant_ref_t)(ref - run->first) << HYP_PAGE_SHIFT);
+}
+
+/*
  * The memory range around an address that hyp_map_persistent() returned which
  * is one mapping: for registering it with the kernel (io_uring fixed buffers).
  * id is small, unique among the live ranges of this map and stable.
@@ -368,6 +390,7 @@ struct hyp_ops {
     int (*map_grants)(struct hyp_map *, const grant_ref_t *, size_t, unsigned, void **);
     int (*unmap_grants)(struct hyp_map *, void *, size_t);
     void *(*map_persistent)(struct hyp_map *, grant_ref_t);
+    int (*map_run)(struct hyp_map *, grant_ref_t, struct hyp_run *);
     int (*map_range)(const struct hyp_map *, const void *, struct hyp_range *);
     int (*grant_copy)(struct hyp_map *, struct hyp_copy *, size_t);
     int (*map_faulted)(const struct hyp_map *);

@@ -35,6 +35,7 @@
 #include <string.h>
 
 #define RING_HEADER_BYTES 64u
+#define RING_LINE_BYTES   64u  /* of a cache                            */
 #define RING_LIES         (-1) /* the peer's index cannot be true */
 
 /* The shared header.  Fields are accessed with atomics only. */
@@ -60,7 +61,8 @@ static inline uint32_t ring_slots(size_t bytes, size_t slot_bytes)
 /*
  * Copies between shared and private memory.  The compiler barrier keeps the
  * compiler from reading the source again later or from using the destination
- * as a second name for it.
+ * as a second name for it.  What is written may come from registers: to read
+ * back in one piece what was just stored in several stalls the processor.
  */
 static inline void shared_read(void *dst, const void *shared, size_t bytes)
 {
@@ -70,7 +72,6 @@ static inline void shared_read(void *dst, const void *shared, size_t bytes)
 
 static inline void shared_write(void *shared, const void *src, size_t bytes)
 {
-    __asm__ volatile("" : : "r"(src) : "memory");
     memcpy(shared, src, bytes);
     __asm__ volatile("" : : "r"(shared) : "memory");
 }
@@ -104,6 +105,16 @@ static inline void ring_full_barrier(void)
 static inline bool ring_passed(uint32_t now, uint32_t before, uint32_t event)
 {
     return (uint32_t)(now - event) < (uint32_t)(now - before);
+}
+
+/* Fetches a line in order to write it; a no-op where the processor does not know how. */
+static inline void ring_prefetch_write(const uint8_t *line)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*line));
+#else
+    __builtin_prefetch(line, 1);
+#endif
 }
 
 /* ------------------------------------------------------------ backend side */
@@ -157,6 +168,32 @@ static inline void ring_back_copy_request(struct ring_back *r, void *dst)
 }
 
 /*
+ * Copies the next n requests out, n <= what ring_back_waiting() said, and takes
+ * none: ring_back_take() does, for as many as were acted upon.  What is read
+ * again because it was not taken is a new copy, to be checked anew.  The lines
+ * are fetched to be written, all at once: the responses go there.
+ */
+static inline void ring_back_peek(const struct ring_back *r, void *dst, uint32_t n)
+{
+    uint32_t at = r->req_cons & (r->size - 1);
+    uint32_t first = n < r->size - at ? n : r->size - at;
+    const uint8_t *from = r->slots + (size_t)at * r->slot_bytes;
+    size_t bytes = (size_t)first * r->slot_bytes, rest = (size_t)(n - first) * r->slot_bytes;
+    for (size_t line = 0; line < bytes; line += RING_LINE_BYTES)
+        ring_prefetch_write(from + line);
+    for (size_t line = 0; line < rest; line += RING_LINE_BYTES)
+        ring_prefetch_write(r->slots + line);
+    shared_read(dst, from, bytes);
+    if (rest > 0)
+        shared_read((uint8_t *)dst + bytes, r->slots, rest);
+}
+
+static inline void ring_back_take(struct ring_back *r, uint32_t n)
+{
+    r->req_cons += n;
+}
+
+/*
  * Asks the processor to fetch the request after the next one; reads nothing.
  * Only while two or more are waiting: a slot that the frontend has yet to write
  * is left to it.  The slot's first line is fetched to be written: the response
@@ -165,11 +202,7 @@ static inline void ring_back_copy_request(struct ring_back *r, void *dst)
 static inline void ring_back_prefetch(const struct ring_back *r)
 {
     const uint8_t *slot = r->slots + (size_t)((r->req_cons + 1) & (r->size - 1)) * r->slot_bytes;
-#if defined(__x86_64__)
-    __asm__ volatile("prefetchw %0" : : "m"(*slot)); /* a no-op where it is not known */
-#else
-    __builtin_prefetch(slot, 1);
-#endif
+    ring_prefetch_write(slot);
     __builtin_prefetch(slot + r->slot_bytes - 1);
 }
 
@@ -178,6 +211,17 @@ static inline void ring_back_put_response(struct ring_back *r, const void *rsp, 
 {
     shared_write(r->slots + (size_t)(r->rsp_prod & (r->size - 1)) * r->slot_bytes, rsp, bytes);
     r->rsp_prod++;
+}
+
+/* Puts n responses of four bytes each, the way it is fastest. */
+static inline void ring_back_put_words(struct ring_back *r, const uint32_t *rsp, uint32_t n)
+{
+    uint8_t *slots = r->slots;
+    uint32_t at = r->rsp_prod, mask = r->size - 1, slot_bytes = r->slot_bytes;
+    for (uint32_t i = 0; i < n; i++)
+        memcpy(slots + (size_t)((at + i) & mask) * slot_bytes, &rsp[i], sizeof(rsp[i]));
+    __asm__ volatile("" : : "r"(slots) : "memory");
+    r->rsp_prod = at + n;
 }
 
 /* Publishes the responses put so far; true: ring the frontend's doorbell. */
@@ -201,6 +245,16 @@ static inline int ring_back_idle(struct ring_back *r)
     ring_store(&r->shared->req_event, r->req_cons + 1);
     ring_full_barrier();
     return ring_back_waiting(r);
+}
+
+/* The same for a taker that needs n requests at once, n <= size.  True: they are
+ * there, or the index lies. */
+static inline bool ring_back_idle_for(struct ring_back *r, uint32_t n)
+{
+    ring_store(&r->shared->req_event, r->req_cons + n);
+    ring_full_barrier();
+    int waiting = ring_back_waiting(r);
+    return waiting < 0 || (uint32_t)waiting >= n;
 }
 
 /* ----------------------------------------------------------- frontend side */
@@ -268,12 +322,36 @@ static inline void ring_front_copy_response(struct ring_front *r, void *dst, siz
     r->rsp_cons++;
 }
 
+/*
+ * Asks the processor to fetch the slots of the next n responses, n at most what
+ * is waiting; reads nothing.  To be written: their next requests go there.
+ */
+static inline void ring_front_prefetch(const struct ring_front *r, uint32_t n)
+{
+    size_t total = (size_t)r->size * r->slot_bytes;
+    size_t at = (size_t)(r->rsp_cons & (r->size - 1)) * r->slot_bytes;
+    size_t end = at + (size_t)n * r->slot_bytes;
+    for (at &= ~(size_t)(RING_LINE_BYTES - 1); at < end; at += RING_LINE_BYTES)
+        ring_prefetch_write(r->slots + (at < total ? at : at - total));
+}
+
+/*
+ * About to sleep: asks to be rung once n more responses are there (at least 1,
+ * at most as many as there are requests without one); sleep only while fewer
+ * are.  Whoever does not ask is not rung: an event index that was passed once
+ * stays behind.
+ */
+static inline int ring_front_idle_until(struct ring_front *r, uint32_t n)
+{
+    ring_store(&r->shared->rsp_event, r->rsp_cons + n);
+    ring_full_barrier();
+    return ring_front_waiting(r);
+}
+
 /* About to sleep: asks to be rung at the next response; sleep only on 0. */
 static inline int ring_front_idle(struct ring_front *r)
 {
-    ring_store(&r->shared->rsp_event, r->rsp_cons + 1);
-    ring_full_barrier();
-    return ring_front_waiting(r);
+    return ring_front_idle_until(r, 1);
 }
 
 #endif

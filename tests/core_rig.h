@@ -125,7 +125,7 @@ static int rig_open_device(const struct core_call_assign *how, int *sock, int *p
     }
     int32_t error = strncmp(how->path, "/ok", 3) == 0 ? 0 : -ENOENT;
     int fd = error ? -1 : memfd_create("device", MFD_CLOEXEC);
-    packet_send(pair[1], &error, sizeof(error), &fd, fd >= 0);
+    rights_send(pair[1], &error, sizeof(error), &fd, fd >= 0);
     core_close(&fd);
     core_close(&pair[1]);
     if (!p) {
@@ -153,10 +153,11 @@ static const struct core_process_ops rig_ops = {
 
 static inline void rig_forget_folder(void)
 {
-    static const char *const programs[] = { "bulkhead-store", "bulkhead-blk", "bulkhead-nbd" };
     char path[128];
-    for (unsigned i = 0; i < 3; i++) {
-        snprintf(path, sizeof(path), "%s/%s", rig_libexec, programs[i]);
+    for (uint32_t i = HYP_CLASS_STORE; i < HYP_CLASS_COUNT; i++) {
+        if (!core_class(i)->program)
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", rig_libexec, core_class(i)->program);
         unlink(path);
     }
     rmdir(rig_libexec);
@@ -165,7 +166,6 @@ static inline void rig_forget_folder(void)
 /* A folder with something for each program, as long as this process lives. */
 static inline void rig_folder(void)
 {
-    static const char *const programs[] = { "bulkhead-store", "bulkhead-blk", "bulkhead-nbd" };
     char path[128];
     if (rig_libexec[0])
         return;
@@ -173,8 +173,10 @@ static inline void rig_folder(void)
     if (!mkdtemp(rig_libexec))
         abort();
     atexit(rig_forget_folder);
-    for (unsigned i = 0; i < 3; i++) {
-        snprintf(path, sizeof(path), "%s/%s", rig_libexec, programs[i]);
+    for (uint32_t i = HYP_CLASS_STORE; i < HYP_CLASS_COUNT; i++) {
+        if (!core_class(i)->program)
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", rig_libexec, core_class(i)->program);
         if (symlink("/dev/null", path) < 0)
             abort();
     }
@@ -206,6 +208,12 @@ static inline void rig_turn(void)
 static inline void rig_stop(void)
 {
     core_close(&rig.toolstack);
+    for (unsigned i = 1; i < CORE_DOMAINS_MAX; i++) { /* the keeper ends by itself, and is waited for */
+        const struct domain *d = &rig.core.domains[i];
+        struct rig_process *p = d->class_id == HYP_CLASS_NETDEV ? rig_process(d->pidfd) : NULL;
+        if (p)
+            rig_die(p);
+    }
     core_end(&rig.core);
     for (unsigned i = 0; i < rig.nprocesses; i++)
         rig_die(&rig.processes[i]);
@@ -216,9 +224,9 @@ static inline void rig_stop(void)
 /* One packet: 1 got one, with *nfds descriptors that are the caller's; 0 none. */
 static inline int rig_receive(int sock, struct core_reply *r, int fds[HYP_FDS_MAX], unsigned *nfds)
 {
-    struct packet_fds in;
+    struct rights in;
     int flags;
-    ssize_t n = packet_receive(sock, r, sizeof(*r), &in, &flags);
+    ssize_t n = rights_receive(sock, r, sizeof(*r), &in, HYP_FDS_MAX, &flags);
     if (n != (ssize_t)sizeof(*r))
         return 0;
     *nfds = in.n;
@@ -301,7 +309,8 @@ static inline void rig_check_devices(void)
             RIG_MUST(dev->sock == -1 && dev->pidfd == -1 && !dev->tell_owner && !dev->tell_toolstack);
             continue;
         }
-        RIG_MUST(rig_in_table(dev->owner) && dev->owner->class_id == HYP_CLASS_BLK);
+        RIG_MUST(rig_in_table(dev->owner) &&
+                 (dev->owner->class_id == HYP_CLASS_BLK || dev->owner->class_id == HYP_CLASS_NET));
         RIG_MUST((dev->state == DEVICE_OPENING) == (dev->pidfd >= 0));
         owned[domain_slot(c, dev->owner)]++;
         for (unsigned j = 0; j < i; j++)

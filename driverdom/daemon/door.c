@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * door.c - the sockets by which a guest's disk is reached: nbd.sock, whose
+ * door.c - the sockets by which a guest's devices are reached: nbd.sock, whose
  * listening end the guest's own process gets, and attach.sock, where the
  * daemon hands a native guest's two connections to the first program that
  * comes.  A door stays open while its guest is being made anew: who connects
@@ -16,6 +16,7 @@
 
 #include "../../hyp-shim/local/limits.h"
 #include "../../hyp-shim/local/proto.h"
+#include "../../hyp-shim/local/rights.h"
 #include "daemon.h"
 #include "rundir.h"
 
@@ -33,7 +34,7 @@ int door_open(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX
     char path[DOOR_PATH_MAX];
     int fd;
 
-    if (dom->door_fd >= 0)
+    if (dom->door_fd >= 0 || dom->spec.door == POLICY_DOOR_TAP) /* whose door is in a network namespace */
         return 0;
     path_of(dom, path);
     *strrchr(path, '/') = '\0';
@@ -69,29 +70,6 @@ void door_close(struct domain *dom)
     rmdir(path);
 }
 
-static int hand_over(int client, const struct attach_reply *reply, const int *fds)
-{
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(2 * sizeof(int))];
-    } control = {0};
-    struct iovec iov = {(void *)reply, sizeof(*reply)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (fds) {
-        struct cmsghdr *c;
-
-        msg.msg_control = control.buf;
-        msg.msg_controllen = sizeof(control.buf);
-        c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(2 * sizeof(int));
-        memcpy(CMSG_DATA(c), fds, 2 * sizeof(int));
-    }
-    return sendmsg(client, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
-}
-
 void door_attach(struct daemon *d, struct domain *dom)
 {
     struct attach_reply reply = {.version = CORE_PROTO_VERSION};
@@ -105,7 +83,7 @@ void door_attach(struct daemon *d, struct domain *dom)
         reply.error = -EACCES;
     else if (dom->attached || dom->conn[0] < 0)
         reply.error = -EBUSY;
-    if (!hand_over(client, &reply, reply.error ? NULL : dom->conn) && !reply.error) {
+    if (!rights_send(client, &reply, sizeof(reply), dom->conn, reply.error ? 0 : 2) && !reply.error) {
         close(dom->conn[0]);
         close(dom->conn[1]);
         dom->conn[0] = dom->conn[1] = -1;

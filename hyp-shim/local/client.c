@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "client.h"
+#include "rights.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,48 +25,21 @@ static struct local_hyp *of(struct hyp *hyp)
 
 /* ------------------------------------------------------- packets with fds */
 
-/* Room for the most descriptors that a packet carries. */
-union control {
-    char bytes[CMSG_SPACE(HYP_FDS_MAX * sizeof(int))];
-    struct cmsghdr align;
-};
-
-static void close_all(const int *fds, unsigned n)
+/* One packet of exactly `bytes`: 1 got, 0 none now, -ENOTCONN end or nonsense.
+ * Descriptors that did not get through (our table is full) are for the caller
+ * to miss: the packet itself is right. */
+static int receive(int sock, void *packet, size_t bytes, struct rights *fds)
 {
-    for (unsigned i = 0; i < n; i++)
-        close(fds[i]);
-}
-
-/* Takes over every descriptor in msg; returns how many. */
-static unsigned take_fds(struct msghdr *msg, int fds[HYP_FDS_MAX])
-{
-    unsigned n = 0;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        memcpy(fds, CMSG_DATA(c), n * sizeof(int));
-    }
-    return n;
-}
-
-/* One packet of exactly `bytes`: 1 got, 0 none now, -ENOTCONN end or nonsense. */
-static int receive(int sock, void *packet, size_t bytes, int fds[HYP_FDS_MAX], unsigned *nfds)
-{
-    union control control;
-    struct iovec iov = { packet, bytes };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-                          .msg_controllen = sizeof(control) };
     ssize_t n;
+    int flags;
     do
-        n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
-    if (n < 0 && errno == EAGAIN)
+        n = rights_receive(sock, packet, bytes, fds, HYP_FDS_MAX, &flags);
+    while (n == -EINTR);
+    if (n == -EAGAIN)
         return 0;
-    *nfds = n < 0 ? 0 : take_fds(&msg, fds);
-    if (n == (ssize_t)bytes && !(msg.msg_flags & MSG_TRUNC))
+    if (n == (ssize_t)bytes && !(flags & MSG_TRUNC))
         return 1;
-    close_all(fds, *nfds);
+    rights_close(fds);
     return -ENOTCONN;
 }
 
@@ -77,25 +51,13 @@ static int wait_for(int sock, short events)
 
 static int transmit(int sock, const void *packet, size_t bytes, const int *fds, unsigned nfds)
 {
-    union control control;
-    struct iovec iov = { (void *)(uintptr_t)packet, bytes };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-    if (nfds > 0) {
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = &control;
-        msg.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
-        memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
-    }
-    while (sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-        if (errno == EPIPE || errno == ECONNRESET)
+    int err;
+    while ((err = rights_send(sock, packet, bytes, fds, nfds)) != 0) {
+        if (err == -EPIPE || err == -ECONNRESET)
             return -ENOTCONN;
-        if (errno != EAGAIN && errno != EINTR)
-            return -errno;
-        int err = wait_for(sock, POLLOUT);
+        if (err != -EAGAIN && err != -EINTR)
+            return err;
+        err = wait_for(sock, POLLOUT);
         if (err)
             return err;
     }
@@ -119,11 +81,11 @@ static int event_keep(struct local_hyp *h, const struct core_reply *r)
 
 /* Takes what arrived: *r holds a reply (1), or an event was kept (2), or
  * nothing was there (0). */
-static int take_packet(struct local_hyp *h, struct core_reply *r, int fds[HYP_FDS_MAX], unsigned *nfds)
+static int take_packet(struct local_hyp *h, struct core_reply *r, struct rights *fds)
 {
-    int got = receive(h->core_fd, r, sizeof(*r), fds, nfds);
+    int got = receive(h->core_fd, r, sizeof(*r), fds);
     if (got == 1 && r->op == CORE_OP_NONE) {
-        close_all(fds, *nfds);
+        rights_close(fds);
         got = event_keep(h, r);
         if (got == 0)
             return 2;
@@ -162,14 +124,13 @@ static int client_next_event(struct hyp *hyp, struct hyp_event *ev)
         got = -ENOTCONN;
     } else {
         struct core_reply r;
-        int fds[HYP_FDS_MAX];
-        unsigned nfds;
-        got = take_packet(h, &r, fds, &nfds);
+        struct rights fds;
+        got = take_packet(h, &r, &fds);
         if (got == 2) {
             *ev = h->events[h->events_out++ % CLIENT_EVENTS_MAX];
             got = 1;
         } else if (got == 1) { /* a reply that nobody waits for */
-            close_all(fds, nfds);
+            rights_close(&fds);
             h->gone = true;
             got = -ENOTCONN;
         }
@@ -181,11 +142,11 @@ static int client_next_event(struct hyp *hyp, struct hyp_event *ev)
 /* ------------------------------------------------------------------- calls */
 
 static int wait_reply(struct local_hyp *h, const struct core_call *call, struct core_reply *r,
-                      int fds[HYP_FDS_MAX], unsigned *nfds)
+                      struct rights *fds)
 {
     uint32_t before = h->events_in;
     int got;
-    while ((got = take_packet(h, r, fds, nfds)) != 1) {
+    while ((got = take_packet(h, r, fds)) != 1) {
         if (got == 0)
             got = wait_for(h->core_fd, POLLIN);
         if (got < 0)
@@ -196,13 +157,13 @@ static int wait_reply(struct local_hyp *h, const struct core_call *call, struct 
     if (got == 1 && r->op == call->op && r->seq == call->seq)
         return 0;
     if (got == 1)
-        close_all(fds, *nfds);
+        rights_close(fds);
     h->gone = true;
     return -ENOTCONN;
 }
 
 static int call_with_fds(struct local_hyp *h, struct core_call *call, size_t bytes, const int *send,
-                         unsigned nsend, struct core_reply *r, int fds[HYP_FDS_MAX], unsigned *nfds)
+                         unsigned nsend, struct core_reply *r, struct rights *fds)
 {
     if (h->gone)
         return -ENOTCONN;
@@ -210,23 +171,22 @@ static int call_with_fds(struct local_hyp *h, struct core_call *call, size_t byt
     int err = transmit(h->core_fd, call, bytes, send, nsend);
     if (err == -ENOTCONN)
         h->gone = true;
-    return err ? err : wait_reply(h, call, r, fds, nfds);
+    return err ? err : wait_reply(h, call, r, fds);
 }
 
 int client_call(struct local_hyp *h, struct core_call *call, size_t bytes, struct core_reply *reply,
                 int *fds, unsigned nfds)
 {
-    int got_fds[HYP_FDS_MAX];
-    unsigned got = 0;
-    int err = call_with_fds(h, call, bytes, NULL, 0, reply, got_fds, &got);
+    struct rights got;
+    int err = call_with_fds(h, call, bytes, NULL, 0, reply, &got);
     if (err)
         return err;
-    if (reply->error || got != nfds) {
-        close_all(got_fds, got);
+    if (reply->error || got.n != nfds) {
+        rights_close(&got);
         return reply->error ? reply->error : -EMFILE;
     }
     for (unsigned i = 0; i < nfds; i++)
-        fds[i] = got_fds[i];
+        fds[i] = got.fd[i];
     return 0;
 }
 
@@ -344,23 +304,22 @@ static int client_domain_create(struct hyp *hyp, const struct hyp_domain_config 
     struct local_hyp *h = of(hyp);
     struct core_call_create call = { .h.op = CORE_OP_DOMAIN_CREATE, .cfg = *cfg, .nfds = nfds };
     struct core_reply reply;
-    int got_fds[HYP_FDS_MAX];
-    unsigned got = 0;
+    struct rights got;
     conn[0] = conn[1] = -1;
     pthread_mutex_lock(&h->lock);
-    int err = call_with_fds(h, &call.h, sizeof(call), fds, nfds, &reply, got_fds, &got);
+    int err = call_with_fds(h, &call.h, sizeof(call), fds, nfds, &reply, &got);
     pthread_mutex_unlock(&h->lock);
     if (err)
         return err;
     unsigned expected = cfg->class_id == HYP_CLASS_NATIVE ? 2 : 0;
-    if (reply.error || got != expected) {
-        close_all(got_fds, got);
+    if (reply.error || got.n != expected) {
+        rights_close(&got);
         if (reply.error == 0)
             hyp_domain_destroy(hyp, (domid_t)reply.u.domain.domid);
         return reply.error ? reply.error : -EMFILE;
     }
-    for (unsigned i = 0; i < got; i++)
-        conn[i] = got_fds[i];
+    for (unsigned i = 0; i < got.n; i++)
+        conn[i] = got.fd[i];
     *out = (domid_t)reply.u.domain.domid;
     return 0;
 }
@@ -489,6 +448,7 @@ const struct hyp_ops client_ops = {
     .map_grants = client_map_grants,
     .unmap_grants = client_unmap_grants,
     .map_persistent = client_map_persistent,
+    .map_run = client_map_run,
     .map_range = client_map_range,
     .grant_copy = client_grant_copy,
     .map_faulted = client_map_faulted,
@@ -577,23 +537,22 @@ int hyp_local_attach(struct hyp **out, const char *path)
     if (sock < 0)
         return -errno;
     struct attach_reply reply = { 0 };
-    int fds[HYP_FDS_MAX];
-    unsigned nfds = 0;
+    struct rights fds = { 0 };
     int got = 0;
     if (connect(sock, (const struct sockaddr *)&addr, sizeof(addr)))
         got = errno == ECONNREFUSED ? -ENOENT : -errno;
-    while (got == 0 && (got = receive(sock, &reply, sizeof(reply), fds, &nfds)) == 0)
+    while (got == 0 && (got = receive(sock, &reply, sizeof(reply), &fds)) == 0)
         got = wait_for(sock, POLLIN);
     close(sock);
     if (got < 0)
         return got;
     int err = reply.version != CORE_PROTO_VERSION ? -EPROTO
               : reply.error                       ? reply.error
-              : nfds != 2                         ? -EPROTO
+              : fds.n != 2                        ? -EPROTO
                                                   : 0;
     if (err) {
-        close_all(fds, nfds);
+        rights_close(&fds);
         return err;
     }
-    return hyp_local_open(out, fds[0], fds[1]);
+    return hyp_local_open(out, fds.fd[0], fds.fd[1]);
 }

@@ -130,6 +130,7 @@ void client_map_close(struct hyp_map *map);
 int client_map_grants(struct hyp_map *map, const grant_ref_t *refs, size_t n, unsigned flags, void **va);
 int client_unmap_grants(struct hyp_map *map, void *va, size_t n);
 void *client_map_persistent(struct hyp_map *map, grant_ref_t ref);
+int client_map_run(struct hyp_map *map, grant_ref_t ref, struct hyp_run *out);
 int client_map_range(const struct hyp_map *map, const void *va, struct hyp_range *out);
 int client_grant_copy(struct hyp_map *map, struct hyp_copy *pieces, size_t n);
 int client_map_faulted(const struct hyp_map *map);

@@ -428,6 +428,16 @@ void *client_map_persistent(struct hyp_map *map, grant_ref_t ref)
     return likely(s && !s->rdonly) ? slot_page(s, ref) : NULL;
 }
 
+int client_map_run(struct hyp_map *map, grant_ref_t ref, struct hyp_run *out)
+{
+    int err;
+    const struct slot *s = slot_of((struct local_map *)map, ref, &err);
+    if (!s || s->rdonly)
+        return false;
+    *out = (struct hyp_run){ s->first, s->pages, (uint8_t *)s->base };
+    return true;
+}
+
 int client_map_range(const struct hyp_map *map, const void *va, struct hyp_range *out)
 {
     const struct local_map *m = (const struct local_map *)map;

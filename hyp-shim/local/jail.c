@@ -2,17 +2,22 @@
 #include "jail.h"
 
 #include <errno.h>
+#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
+#include <linux/if_tun.h>
 #include <linux/io_uring.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -52,6 +57,37 @@ static const char *const nbd_syscalls[] = {
     "futex", "clock_gettime", "rt_sigreturn", "exit_group",
     "restart_syscall", NULL, /* a timed poll() goes on after SIGSTOP and SIGCONT */
 };
+/* DPDK waits in poll() where we would in ppoll(); its interrupt thread sits in epoll_wait(). */
+static const char *const net_syscalls[] = {
+    "ppoll", "read", "write", "recvmsg", "sendmsg", /* doorbells, core, store, keeper */
+    "sendto", "recvfrom", "poll",                   /* net_af_packet, net_af_xdp      */
+    "readv", "writev",                              /* net_tap                        */
+    "epoll_wait",                                   /* EAL's interrupt thread         */
+    "mmap", "munmap", "close",                      /* pools come and go              */
+    "futex", "clock_gettime", "rt_sigreturn", "exit_group",
+    "restart_syscall", NULL, /* a timed poll() goes on after SIGSTOP and SIGCONT */
+};
+
+static const char *const tap_syscalls[] = {
+    "ppoll", "poll", "epoll_wait", "epoll_ctl",     /* who has news                   */
+    "read", "write", "recvmsg", "sendmsg",          /* doorbells, core, store         */
+    "readv", "writev",                              /* packets and their header       */
+    "mmap", "munmap", "close",                      /* pools come and go              */
+    "rt_sigprocmask", "madvise", "exit",            /* the control thread, at the end */
+    "futex", "clock_gettime", "rt_sigreturn", "exit_group",
+    "restart_syscall", NULL, /* a timed poll() goes on after SIGSTOP and SIGCONT */
+};
+
+/* The keeper of network interfaces makes namespaces, sockets and TAP devices as
+ * long as it lives: it is root with three capabilities, and this is all of root
+ * that it has. */
+static const char *const netdev_syscalls[] = {
+    "ppoll", "read", "recvmsg", "sendmsg", "write", /* toolstack, kernel, domains, its log */
+    "unshare", "setns",                             /* an uplink's namespace, a guest's    */
+    "openat",                                       /* what jail_confine_to() left         */
+    "socket", "bind", "shutdown", "ioctl", "bpf",   /* what a driver domain gets           */
+    "close", "exit_group", NULL,
+};
 /* clang-format on */
 
 /* A class that is absent here has no steady state of its own. */
@@ -59,6 +95,9 @@ static const char *const *const steady[HYP_CLASS_COUNT] = {
     [HYP_CLASS_STORE] = store_syscalls,
     [HYP_CLASS_BLK] = blk_syscalls,
     [HYP_CLASS_NBD] = nbd_syscalls,
+    [HYP_CLASS_NET] = net_syscalls,
+    [HYP_CLASS_TAP] = tap_syscalls,
+    [HYP_CLASS_NETDEV] = netdev_syscalls,
 };
 
 const char *const *jail_syscalls(enum hyp_class cls)
@@ -96,7 +135,21 @@ static int landlock_abi(void)
     return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
-static int deny_paths(void)
+#define IOCTL_DEV (1ull << 15)
+#define OPEN_RIGHTS (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | IOCTL_DEV)
+
+static int allow_paths(int ruleset, uint64_t rights, const int *paths, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct landlock_path_beneath_attr rule = { .allowed_access = rights, .parent_fd = paths[i] };
+        if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
+            return -errno;
+    }
+    return 0;
+}
+
+/* Every path but those. */
+static int deny_paths(const int *but, unsigned n)
 {
     int abi = landlock_abi();
     if (abi < 1)
@@ -114,7 +167,9 @@ static int deny_paths(void)
     int fd = (int)syscall(SYS_landlock_create_ruleset, &deny_all, bytes, 0);
     if (fd < 0)
         return -errno;
-    int err = syscall(SYS_landlock_restrict_self, fd, 0) ? -errno : 0;
+    int err = allow_paths(fd, deny_all.fs & OPEN_RIGHTS, but, n);
+    if (err == 0 && syscall(SYS_landlock_restrict_self, fd, 0))
+        err = -errno;
     close(fd);
     return err;
 }
@@ -143,24 +198,27 @@ static int no_new_code(void)
     return prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0ul, 0ul, 0ul) ? -errno : 0;
 }
 
+int jail_confine_to(const int *paths, unsigned npaths, const char **step)
+{
+    *step = "no new privileges";
+    int err = no_new_privileges();
+    if (err)
+        return err;
+    *step = "not dumpable";
+    err = not_dumpable();
+    if (err)
+        return err;
+    *step = "Landlock";
+    err = deny_paths(paths, npaths);
+    if (err)
+        return err;
+    *step = "memory-deny-write-execute";
+    return no_new_code();
+}
+
 int jail_confine(const char **step)
 {
-    static const struct {
-        const char *name;
-        int (*take)(void);
-    } steps[] = {
-        { "no new privileges", no_new_privileges },
-        { "not dumpable", not_dumpable },
-        { "Landlock", deny_paths },
-        { "memory-deny-write-execute", no_new_code },
-    };
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-        *step = steps[i].name;
-        int err = steps[i].take();
-        if (err)
-            return err;
-    }
-    return 0;
+    return jail_confine_to(NULL, 0, step);
 }
 
 /* ----------------------------------------------------------------- seccomp */
@@ -178,6 +236,19 @@ static const struct limit {
     { "ioctl", { 1, SCMP_CMP_EQ, BLKSSZGET, 0 }, HYP_CLASS_BLK },
     { "ioctl", { 1, SCMP_CMP_EQ, BLKPBSZGET, 0 }, HYP_CLASS_BLK },
     { "ioctl", { 1, SCMP_CMP_EQ, TCGETS, 0 }, HYP_CLASS_NBD }, /* isatty(), before each line of a log */
+    /* To where its socket is bound, and nowhere else. */
+    { "sendto", { 4, SCMP_CMP_EQ, 0, 0 }, 0 },
+    { "unshare", { 0, SCMP_CMP_EQ, CLONE_NEWNET, 0 }, HYP_CLASS_NETDEV },
+    { "setns", { 1, SCMP_CMP_EQ, CLONE_NEWNET, 0 }, HYP_CLASS_NETDEV },
+    { "bpf", { 0, SCMP_CMP_EQ, BPF_MAP_CREATE, 0 }, HYP_CLASS_NETDEV },
+    { "bpf", { 0, SCMP_CMP_EQ, BPF_PROG_LOAD, 0 }, HYP_CLASS_NETDEV },
+    { "socket", { 0, SCMP_CMP_EQ, AF_INET, 0 }, HYP_CLASS_NETDEV },
+    { "socket", { 0, SCMP_CMP_EQ, AF_NETLINK, 0 }, HYP_CLASS_NETDEV },
+    { "socket", { 0, SCMP_CMP_EQ, AF_PACKET, 0 }, HYP_CLASS_NETDEV },
+    { "socket", { 0, SCMP_CMP_EQ, AF_XDP, 0 }, HYP_CLASS_NETDEV },
+    { "ioctl", { 1, SCMP_CMP_EQ, SIOCGSKNS, 0 }, HYP_CLASS_NETDEV }, /* the namespace it is in      */
+    { "ioctl", { 1, SCMP_CMP_EQ, SIOCETHTOOL, 0 }, HYP_CLASS_NETDEV },
+    { "ioctl", { 1, SCMP_CMP_EQ, TUNSETIFF, 0 }, HYP_CLASS_NETDEV },
     /* A restricted ring refuses most operations itself, but some need no ring. */
     { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE, 0 }, 0 },
     { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE2, 0 }, 0 },

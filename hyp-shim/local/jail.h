@@ -44,10 +44,18 @@ unsigned jail_features(void);
 int jail_confine(const char **step);
 
 /*
+ * The same, but files at or below these paths (descriptors, O_PATH is enough)
+ * may still be opened to read, to write and for ioctl: for the keeper of the
+ * machine's network interfaces.  They are found by what they are now: a file
+ * that is removed and made anew later is another.
+ */
+int jail_confine_to(const int *paths, unsigned npaths, const char **step);
+
+/*
  * seccomp for all threads at once (TSYNC): the class's allow-list, arguments
  * checked where they matter (no PROT_EXEC in mmap and mprotect; ioctl only for
  * a disk's sector sizes; io_uring_register only to update the files and buffers
- * of a ring); anything else kills the process.
+ * of a ring; what the keeper may make); anything else kills the process.
  * Call it in the main thread.  malloc and free are not usable after it where
  * the class has no brk.  Returns as jail_confine().
  */

@@ -198,7 +198,7 @@ static void gift(int sock)
 {
     const struct core_call c = { CORE_OP_READY, 0 };
     const int fd = STDIN_FILENO;
-    packet_send(sock, &c, sizeof(c), &fd, 1);
+    rights_send(sock, &c, sizeof(c), &fd, 1);
 }
 
 static void play(struct input *in)

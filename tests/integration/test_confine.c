@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Confinement, attack by attack: a driver domain that the real core started
- * (helpers/confine_probe.c) tries each at three depths of the jail, and the
- * same attack is seen to succeed outside.  Needs root.
+ * Confinement, attack by attack: a driver domain, or a guest behind a TAP door,
+ * that the real core started (helpers/confine_probe.c) tries each at three
+ * depths of the jail, and the same attack is seen to succeed outside.  Needs root.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +28,7 @@ static struct {
     pid_t core, victim;
     struct hyp *toolstack, *granter;
     int unix_listener, abstract_listener, inet_listener;
+    int packet, ask, tap; /* a net driver domain's sockets, a guest's TAP device */
     struct targets targets;
 } rig;
 
@@ -114,10 +115,35 @@ static void set_targets(void)
     t->secret = (uintptr_t)&secret_byte;
 }
 
+/* What the keeper would give: a socket in an uplink's namespace, one for
+ * questions in the machine's, and a TAP device in a guest's. */
+static void set_network(void)
+{
+    struct ifreq ifr = { .ifr_name = "tap0", .ifr_flags = IFF_TAP | IFF_NO_PI };
+    struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+    int machine = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(unshare(CLONE_NEWNET), 0);
+    rig.packet = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    rig.tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    assert_int_equal(ioctl(rig.tap, TUNSETIFF, &ifr), 0);
+    assert_int_equal(setns(machine, CLONE_NEWNET), 0);
+    close(machine);
+    rig.ask = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_true(rig.packet >= 0 && rig.ask >= 0);
+    assert_int_equal(ioctl(rig.ask, SIOCSIFFLAGS, &lo), 0);
+    shutdown(rig.ask, SHUT_RDWR);
+    snprintf(rig.targets.interface, sizeof(rig.targets.interface), "machine0");
+    rig.targets.ifindex = if_nametoindex("machine0");
+    assert_true(rig.targets.ifindex > 2); /* no number that every namespace has */
+}
+
 static int start(void **state)
 {
     (void)state;
+    assert_int_equal(unshare(CLONE_NEWNET), 0);
+    assert_int_equal(system("ip link add machine0 type veth peer name far0 && ip link set machine0 up"), 0);
     start_core();
+    set_network();
     rig.granter = native();
     rig.targets.granter = hyp_domid(rig.granter);
     set_targets();
@@ -128,6 +154,8 @@ static int stop(void **state)
 {
     (void)state;
     int status = 0;
+    if (rig.victim <= 0) /* the start failed, and 0 would be all of us */
+        return 0;
     kill(rig.victim, SIGKILL);
     waitpid(rig.victim, &status, 0);
     hyp_close(rig.granter);
@@ -136,6 +164,9 @@ static int stop(void **state)
     close(rig.unix_listener);
     close(rig.abstract_listener);
     close(rig.inet_listener);
+    close(rig.packet);
+    close(rig.ask);
+    close(rig.tap);
     unlink(rig.targets.unix_path);
     unlink(rig.targets.path);
     return status;
@@ -148,14 +179,15 @@ struct probe {
     int commands;
 };
 
-static struct probe probe_start(void)
+static struct probe probe_start(enum hyp_class cls)
 {
     struct probe p;
     int pair[2], conn[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-    struct hyp_domain_config cfg = { .class_id = HYP_CLASS_BLK, .name = "probe" };
-    int fds[2] = { STDERR_FILENO, pair[1] };
-    assert_int_equal(hyp_domain_create(rig.toolstack, &cfg, fds, 2, &p.domid, conn), 0);
+    struct hyp_domain_config cfg = { .class_id = cls, .name = "probe" };
+    int fds[4] = { STDERR_FILENO, pair[1], cls == HYP_CLASS_TAP ? rig.tap : rig.packet, rig.ask };
+    unsigned nfds = cls == HYP_CLASS_NET ? 4 : cls == HYP_CLASS_TAP ? 3 : 2;
+    assert_int_equal(hyp_domain_create(rig.toolstack, &cfg, fds, nfds, &p.domid, conn), 0);
     assert_int_equal(hyp_domain_unpause(rig.toolstack, p.domid), 0);
     close(pair[1]);
     p.commands = pair[0];
@@ -188,11 +220,17 @@ static int probe_says(const struct probe *p, int32_t *word)
 }
 
 /* What became of one attack: 0 success, negative errno, or 1 killed for it. */
-static int attack_from(enum stage stage, int attack)
+static int attack_from(enum hyp_class cls, enum stage stage, int attack)
 {
-    struct probe p = probe_start(), other = probe_start();
+    struct probe p = probe_start(cls), other = probe_start(HYP_CLASS_BLK);
     struct hyp_pool *own, *rdonly, *foreign;
-    struct order order = { .stage = stage, .attack = attack, .targets = rig.targets };
+    struct hyp_evtchn *theirs;
+    struct hyp_domain_info info;
+    struct order order = { .cls = cls, .stage = stage, .attack = attack, .targets = rig.targets };
+    assert_int_equal(hyp_domain_info(rig.toolstack, other.domid, &info), 0);
+    order.targets.other = info.pid;
+    assert_int_equal(hyp_evtchn_alloc(rig.granter, other.domid, &theirs), 0);
+    order.targets.foreign_port = hyp_evtchn_port(theirs);
     assert_int_equal(hyp_pool_create(rig.granter, p.domid, 2, 0, &own), 0);
     assert_int_equal(hyp_pool_create(rig.granter, p.domid, 2, HYP_POOL_RDONLY, &rdonly), 0);
     assert_int_equal(hyp_pool_create(rig.granter, other.domid, 2, 0, &foreign), 0);
@@ -209,6 +247,7 @@ static int attack_from(enum stage stage, int attack)
         poll(&gone, 1, WAIT_MS);
     int status = probe_end(&p);
     probe_end(&other);
+    hyp_evtchn_close(theirs);
     assert_int_equal(hyp_pool_end(own), 0);
     assert_int_equal(hyp_pool_end(rdonly), 0);
     assert_int_equal(hyp_pool_end(foreign), 0);
@@ -230,7 +269,9 @@ static int attack_outside(int attack)
     }
     struct io_uring ring;
     struct targets t = rig.targets;
-    struct arms a = { .pool_fd = memfd_create("pool", 0), .ring = &ring };
+    struct arms a = { .pool_fd = memfd_create("pool", 0), .ring = &ring, .tap = rig.tap,
+                      .packet = socket(AF_PACKET, SOCK_RAW, 0), .ask = socket(AF_INET, SOCK_DGRAM, 0) };
+    t.other = t.victim;
     a.rdonly_fd = a.pool_fd; /* no grant, no limit */
     a.page = mmap(NULL, HYP_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (ftruncate(a.pool_fd, HYP_PAGE_SIZE) || io_uring_queue_init(8, &ring, IORING_SETUP_R_DISABLED))
@@ -244,12 +285,17 @@ static int attack_outside(int attack)
 
 /* -------------------------------------------------------------------- tests */
 
+/* What a domain may do when it was granted, and not when another was. */
+static bool granted(const struct attack *a)
+{
+    return a->run == map_foreign_pool || a->run == map_rdonly_for_writing || a->run == bind_foreign_channel;
+}
+
 static void attacks_succeed_outside(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ATTACKS; i++) {
-        /* For these two the control is a domain that was granted it: below. */
-        if (attacks[i].run == map_foreign_pool || attacks[i].run == map_rdonly_for_writing)
+        if (granted(&attacks[i])) /* the control is a domain that may: below */
             continue;
         int got = attack_outside((int)i);
         if (got != 0)
@@ -257,16 +303,20 @@ static void attacks_succeed_outside(void **state)
     }
 }
 
-/* The control of the mapping attacks: the very same call, with a grant. */
+/* The control of those: the very same call, with a grant. */
 static void a_grant_is_enough(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ATTACKS; i++) {
-        if (attacks[i].run != map_foreign_pool && attacks[i].run != map_rdonly_for_writing)
+        if (!granted(&attacks[i]))
             continue;
-        struct probe p = probe_start();
+        struct probe p = probe_start(HYP_CLASS_BLK);
         struct hyp_pool *pools[2];
-        struct order order = { .stage = SEALED, .attack = (int)i, .targets = rig.targets };
+        struct hyp_evtchn *channel;
+        struct order order = { .cls = HYP_CLASS_BLK, .stage = SEALED, .attack = (int)i,
+                               .targets = rig.targets };
+        assert_int_equal(hyp_evtchn_alloc(rig.granter, p.domid, &channel), 0);
+        order.targets.foreign_port = hyp_evtchn_port(channel);
         assert_int_equal(hyp_pool_create(rig.granter, p.domid, 2, 0, &pools[0]), 0);
         assert_int_equal(hyp_pool_create(rig.granter, p.domid, 2, 0, &pools[1]), 0);
         order.targets.own_ref = order.targets.foreign_ref = hyp_pool_ref(pools[0], 0);
@@ -277,23 +327,24 @@ static void a_grant_is_enough(void **state)
         assert_true(probe_says(&p, &word));
         assert_int_equal(word, 0);
         probe_end(&p);
+        hyp_evtchn_close(channel);
         for (int n = 0; n < 2; n++)
             assert_int_equal(hyp_pool_end(pools[n]), 0);
     }
 }
 
-static void attacks_fail_from(enum stage stage)
+static void attacks_fail_from(enum hyp_class cls, enum stage stage)
 {
     unsigned missing = ~jail_features(), tried = 0;
     unsigned succeeded = 0;
     for (size_t i = 0; i < ATTACKS; i++) {
         const struct attack *a = &attacks[i];
-        if (stage < a->refused_from)
+        if (stage < a->refused_from || !(a->classes & 1u << cls))
             continue;
         /* What confinement leaves to a kernel without these, the seal takes. */
         if (stage == CONFINED && a->refused_from == CONFINED && (missing & (JAIL_LANDLOCK | JAIL_MDWE)))
             continue;
-        int got = attack_from(stage, (int)i);
+        int got = attack_from(cls, stage, (int)i);
         printf("             %-44s %s\n", a->what,
                got == 1 ? "killed" : got == 0 ? "SUCCEEDED" : strerror(-got));
         succeeded += got == 0;
@@ -303,23 +354,25 @@ static void attacks_fail_from(enum stage stage)
     assert_true(tried > 20);
 }
 
-static void attacks_fail_once_launched(void **state)
-{
-    (void)state;
-    attacks_fail_from(LAUNCHED);
-}
-
-static void attacks_fail_once_confined(void **state)
-{
-    (void)state;
-    attacks_fail_from(CONFINED);
-}
-
-static void attacks_fail_once_sealed(void **state)
-{
-    (void)state;
-    attacks_fail_from(SEALED);
-}
+#define ATTACKS_OF(name, cls)                                                                  \
+    static void name##_fails_once_launched(void **state)                                      \
+    {                                                                                          \
+        (void)state;                                                                           \
+        attacks_fail_from(cls, LAUNCHED);                                                      \
+    }                                                                                          \
+    static void name##_fails_once_confined(void **state)                                      \
+    {                                                                                          \
+        (void)state;                                                                           \
+        attacks_fail_from(cls, CONFINED);                                                      \
+    }                                                                                          \
+    static void name##_fails_once_sealed(void **state)                                        \
+    {                                                                                          \
+        (void)state;                                                                           \
+        attacks_fail_from(cls, SEALED);                                                        \
+    }
+ATTACKS_OF(a_block_driver_domain, HYP_CLASS_BLK)
+ATTACKS_OF(a_net_driver_domain, HYP_CLASS_NET)
+ATTACKS_OF(a_tap_door, HYP_CLASS_TAP)
 
 int main(int argc, char **argv)
 {
@@ -340,10 +393,12 @@ int main(int argc, char **argv)
     static const char *const programs[][2] = {
         { "bulkhead-store", "bulkhead-store" },
         { "bulkhead-blk", "tests/integration/helpers/confine_probe" },
-        { "bulkhead-nbd", "tests/integration/helpers/confine_probe" },
+        { "bulkhead-net", "tests/integration/helpers/confine_probe" },
+        { "bulkhead-tap", "tests/integration/helpers/confine_probe" },
     };
+    const unsigned nprograms = sizeof(programs) / sizeof(programs[0]);
     char from[700], to[200];
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < nprograms; i++) {
         snprintf(from, sizeof(from), "%s/%s", build_dir, programs[i][1]);
         snprintf(to, sizeof(to), "%s/%s", run_dir, programs[i][0]);
         assert_int_equal(symlink(from, to), 0);
@@ -351,12 +406,15 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attacks_succeed_outside),
         cmocka_unit_test(a_grant_is_enough),
-        cmocka_unit_test(attacks_fail_once_launched),
-        cmocka_unit_test(attacks_fail_once_confined),
-        cmocka_unit_test(attacks_fail_once_sealed),
+#define TESTS_OF(name)                                                                         \
+    cmocka_unit_test(name##_fails_once_launched), cmocka_unit_test(name##_fails_once_confined), \
+        cmocka_unit_test(name##_fails_once_sealed)
+        TESTS_OF(a_block_driver_domain),
+        TESTS_OF(a_net_driver_domain),
+        TESTS_OF(a_tap_door),
     };
     int failed = cmocka_run_group_tests_name("confinement", tests, start, stop);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < nprograms; i++) {
         snprintf(to, sizeof(to), "%s/%s", run_dir, programs[i][0]);
         unlink(to);
     }

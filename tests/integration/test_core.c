@@ -161,6 +161,7 @@ static struct guest new_native(void)
 }
 
 /* Tells a domain's program to do something; returns its words. */
+static const char *ask(const struct guest *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static const char *ask(const struct guest *g, const char *format, ...)
 {
     static char line[600];

@@ -242,7 +242,7 @@ static void descriptors_only_where_they_belong(void **state)
     struct core_reply r;
     int none[HYP_FDS_MAX], gifts[6] = { 0, 1, 2, 0, 1, 2 };
     unsigned n, before = rig.nprocesses;
-    assert_int_equal(packet_send(rig.toolstack, &c, sizeof(c), gifts, 1), 0);
+    assert_int_equal(rights_send(rig.toolstack, &c, sizeof(c), gifts, 1), 0);
     rig_turn();
     assert_int_equal(rig_receive(rig.toolstack, &r, none, &n), 1);
     assert_int_equal(r.error, -EINVAL);
@@ -503,6 +503,25 @@ static void the_table_may_be_full(void **state)
         core_close(&many[i].sock);
 }
 
+/* A disk stack needs no net driver domain's program, and says so when it does. */
+static void a_missing_program_is_missed_when_it_is_needed(void **state)
+{
+    (void)state;
+    char path[128];
+    struct dom d;
+    rig_stop();
+    snprintf(path, sizeof(path), "%s/bulkhead-net", rig_libexec);
+    assert_int_equal(unlink(path), 0);
+    rig_start();
+    assert_int_equal(create(HYP_CLASS_NET, &d), -ENOENT);
+    d = start(HYP_CLASS_BLK);
+    finish(&d);
+    assert_int_equal(symlink("/dev/null", path), 0);
+    d = start(HYP_CLASS_NET);
+    assert_int_equal(domain_find(&rig.core, d.domid)->rights, HYP_MAY_MAP | HYP_MAY_EVTCHN | HYP_MAY_DEVICE);
+    finish(&d);
+}
+
 static void a_failed_launch_leaves_nothing(void **state)
 {
     (void)state;
@@ -717,6 +736,7 @@ int main(void)
         WITH_CORE(a_failed_open_is_told_and_forgotten),
         WITH_CORE(domids_come_back_late),
         WITH_CORE(the_table_may_be_full),
+        WITH_CORE(a_missing_program_is_missed_when_it_is_needed),
         WITH_CORE(a_failed_launch_leaves_nothing),
         WITH_CORE(a_paused_domain_waits),
         WITH_CORE(deaths_are_told_to_those_concerned),

@@ -12,7 +12,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/if_tun.h>
 #include <linux/io_uring.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -330,11 +333,138 @@ static void confinement_stops_paths_and_code(void **state)
 static void the_seal_kills(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < ATTACKS; i++) {
-        int status = run(SEALED, HYP_CLASS_BLK, attacks[i].call);
+    static const enum hyp_class classes[] = { HYP_CLASS_BLK, HYP_CLASS_NET, HYP_CLASS_TAP };
+    for (size_t i = 0; i < ATTACKS * (sizeof(classes) / sizeof(classes[0])); i++) {
+        const struct attack *a = &attacks[i % ATTACKS];
+        if (classes[i / ATTACKS] == HYP_CLASS_TAP && a->call == call_madvise)
+            continue; /* a thread that ends gives its stack back */
+        int status = run(SEALED, classes[i / ATTACKS], a->call);
         if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
-            fail_msg("%s when sealed: status %#x", attacks[i].name, (unsigned)status);
+            fail_msg("%s when sealed as class %d: status %#x", a->name, classes[i / ATTACKS],
+                     (unsigned)status);
     }
+}
+
+/* ------------------------------------------------- what a class's list limits */
+
+static long send_nowhere(void) /* the control: no address, and no socket to have one */
+{
+    errno = 0;
+    return sendto(world.pipe[1], "x", 1, 0, NULL, 0) < 0 && errno == ENOTSOCK ? 0 : -1;
+}
+static long send_somewhere(void)
+{
+    const struct sockaddr *to = (const struct sockaddr *)&world.abstract_addr;
+    return sendto(world.pipe[1], "x", 1, 0, to, world.abstract_len) < 0 ? 0 : -1;
+}
+static long new_net_namespace(void)
+{
+    return unshare(CLONE_NEWNET) == 0 || errno == EPERM ? 0 : -1;
+}
+static long new_user_namespace(void)
+{
+    return unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 || errno == EPERM ? 0 : -1;
+}
+static long join_net_namespace(void)
+{
+    return setns(world.memfd, CLONE_NEWNET) < 0 ? 0 : -1;
+}
+static long join_any_namespace(void)
+{
+    return setns(world.memfd, 0) < 0 ? 0 : -1;
+}
+static long bpf_load(void)
+{
+    return syscall(SYS_bpf, BPF_PROG_LOAD, NULL, 0) < 0 ? 0 : -1;
+}
+static long bpf_pin(void)
+{
+    return syscall(SYS_bpf, BPF_OBJ_PIN, NULL, 0) < 0 ? 0 : -1;
+}
+static long bpf_by_id(void)
+{
+    return syscall(SYS_bpf, BPF_MAP_GET_FD_BY_ID, NULL, 0) < 0 ? 0 : -1;
+}
+static long make_tap(void)
+{
+    return ioctl(world.pipe[0], TUNSETIFF, NULL) < 0 ? 0 : -1;
+}
+static long set_interface_flags(void)
+{
+    return ioctl(world.pipe[0], SIOCSIFFLAGS, NULL) < 0 ? 0 : -1;
+}
+static long netlink_socket(void)
+{
+    return socket(AF_NETLINK, SOCK_RAW, 0);
+}
+static long vsock_socket(void)
+{
+    return socket(AF_VSOCK, SOCK_STREAM, 0) >= 0 || errno == EAFNOSUPPORT ? 0 : -1;
+}
+
+/* Each call works unsealed; sealed it goes on working, or kills. */
+static void arguments_are_limited(void **state)
+{
+    (void)state;
+    static const struct {
+        long (*call)(void);
+        enum hyp_class cls;
+        bool kills;
+    } cases[] = {
+        { send_nowhere, HYP_CLASS_NET, false },
+        { send_somewhere, HYP_CLASS_NET, true },
+        { send_nowhere, HYP_CLASS_NBD, false },
+        { send_somewhere, HYP_CLASS_NBD, true },
+        { new_net_namespace, HYP_CLASS_NETDEV, false },
+        { new_user_namespace, HYP_CLASS_NETDEV, true },
+        { join_net_namespace, HYP_CLASS_NETDEV, false },
+        { join_any_namespace, HYP_CLASS_NETDEV, true },
+        { bpf_load, HYP_CLASS_NETDEV, false },
+        { bpf_pin, HYP_CLASS_NETDEV, true },
+        { bpf_by_id, HYP_CLASS_NETDEV, true },
+        { make_tap, HYP_CLASS_NETDEV, false },
+        { set_interface_flags, HYP_CLASS_NETDEV, true },
+        { netlink_socket, HYP_CLASS_NETDEV, false },
+        { vsock_socket, HYP_CLASS_NETDEV, true },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        int status = run(FREE, cases[i].cls, cases[i].call);
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+            fail_msg("control: case %zu unsealed: status %#x", i, (unsigned)status);
+        status = run(SEALED, cases[i].cls, cases[i].call);
+        bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
+        if (killed != cases[i].kills || (!killed && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)))
+            fail_msg("case %zu sealed: status %#x", i, (unsigned)status);
+    }
+}
+
+/* What is left of the paths when the keeper confined itself. */
+static void confinement_leaves_the_paths_that_it_is_told(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/bulkhead-jail.XXXXXX", file[64];
+    if (!(jail_features() & JAIL_LANDLOCK))
+        skip();
+    assert_non_null(mkdtemp(dir));
+    snprintf(file, sizeof(file), "%s/file", dir);
+    close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        const char *step;
+        int path = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (jail_confine_to(&path, 1, &step))
+            _exit(CHILD_JAIL_FAILED);
+        bool good = open(file, O_RDWR) >= 0 && open("/dev/null", O_RDWR) < 0 && open(dir, O_RDONLY) < 0 &&
+                    unlink(file) < 0;
+        _exit(!good);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    unlink(file);
+    rmdir(dir);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 /* Every part of what a sealed block domain lives on. */
@@ -487,6 +617,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_attack_works_outside, setup, teardown),
         cmocka_unit_test_setup_teardown(confinement_stops_paths_and_code, setup, teardown),
         cmocka_unit_test_setup_teardown(the_seal_kills, setup, teardown),
+        cmocka_unit_test_setup_teardown(arguments_are_limited, setup, teardown),
+        cmocka_unit_test(confinement_leaves_the_paths_that_it_is_told),
         cmocka_unit_test_setup_teardown(steady_work_goes_on, setup, teardown),
         cmocka_unit_test_setup_teardown(the_store_takes_clients_and_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(the_seal_binds_every_thread, setup, teardown),

@@ -78,8 +78,8 @@ static int step_session(const struct child *c)
 
 static int step_namespaces(const struct child *c)
 {
-    (void)c;
-    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
+    int machine = c->cls->capabilities ? 0 : CLONE_NEWNS | CLONE_NEWNET;
+    if (unshare(machine | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
         return -errno;
     return result(sethostname("domain", 6));
 }
@@ -154,6 +154,8 @@ static int step_root(const struct child *c)
 {
     const char *above = "/proc"; /* any folder that every host has */
     const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    if (c->cls->capabilities)
+        return 0;
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("domain", above, "tmpfs", flags, "size=64k,nr_inodes=64,mode=755") < 0 || chdir(above) < 0)
         return -errno;
@@ -219,17 +221,17 @@ static int step_user_namespace(const struct child *c)
     return n == (ssize_t)sizeof(m) && m.step == LAUNCH_MAP ? 0 : -ECANCELED;
 }
 
-/* No program, whatever its file says, can have a capability again. */
+/* No program, whatever its file says, can have another capability again. */
 static int step_bounding_set(const struct child *c)
 {
-    (void)c;
+    unsigned long root = c->cls->capabilities ? 0 : SECBIT_NOROOT; /* exec leaves root its bounding set */
     for (unsigned long cap = 0; cap < 64; cap++) {
         if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) < 0)
             break; /* past the last one of this kernel */
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+        if (!(c->cls->capabilities >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
             return -errno;
     }
-    return result(prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
+    return result(prctl(PR_SET_SECUREBITS, root | SECBIT_NOROOT_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
                         SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED, 0, 0, 0));
 }
 
@@ -245,43 +247,39 @@ static int step_identity(const struct child *c)
 
 static int step_capabilities(const struct child *c)
 {
-    (void)c;
     struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
-    memset(none, 0, sizeof(none));
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 || syscall(SYS_capset, &head, none) < 0)
+    struct __user_cap_data_struct kept[_LINUX_CAPABILITY_U32S_3];
+    memset(kept, 0, sizeof(kept));
+    for (unsigned i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+        kept[i].effective = kept[i].permitted = (uint32_t)(c->cls->capabilities >> (32 * i));
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 || syscall(SYS_capset, &head, kept) < 0)
         return -errno;
     return result(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
 /* The kernel forgets this wish when the uid changes, hence after it.  The core
- * may have died before: then nobody holds the other end of our socket. */
+ * may have died before: then nobody holds the other end of our socket.  The
+ * keeper ends by itself, after it gave back what is the machine's. */
 static int step_die_with_the_core(const struct child *c)
 {
-    (void)c;
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+    if (!c->cls->capabilities && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         return -errno;
     char byte;
     return recv(CHILD_SOCK, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0 ? -ECANCELED : 0;
 }
 
-#define CHILD_ENV_MAX     4
 #define CHILD_ENV_LIBEXEC "BULKHEAD_LIBEXEC="
 
 static int step_exec(const struct child *c)
 {
-    const char *argv[] = { c->cls->program, c->name, NULL };
-    const char *env[CHILD_ENV_MAX + 2] = { NULL };
     char where[sizeof(CHILD_ENV_LIBEXEC) + HYP_PATH_MAX];
-    unsigned n = 0;
-    while (n < CHILD_ENV_MAX && c->cls->env[n]) {
-        env[n] = c->cls->env[n];
-        n++;
-    }
+    const char *argv[] = { c->cls->program, c->name, NULL };
+    const char *env[] = { HYP_ENV_FDS "=3,4", NULL, NULL, NULL };
     /* Who sees the machine's files also has to know which of them are ours. */
     if (c->cls->host_files) {
         snprintf(where, sizeof(where), CHILD_ENV_LIBEXEC "%s", c->libexec);
-        env[n] = where;
+        env[1] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+        env[2] = where;
     }
     return result(syscall(SYS_execveat, CHILD_PROGRAM, "", argv, env, AT_EMPTY_PATH));
 }
@@ -315,7 +313,7 @@ _Noreturn void child_run(const void *child, int sock)
     m.error = put_descriptors(child, sock);
     while (m.error == 0 && ++m.step < (int)(sizeof(steps) / sizeof(steps[0])))
         m.error = steps[m.step].run(child);
-    packet_send(m.step < 0 ? sock : CHILD_SOCK, &m, sizeof(m), NULL, 0);
+    rights_send(m.step < 0 ? sock : CHILD_SOCK, &m, sizeof(m), NULL, 0);
     _exit(126);
 }
 
@@ -354,5 +352,5 @@ _Noreturn void child_open_device(const void *assign, int sock)
         _exit(126); /* the core takes it for an I/O error */
     int fd = device_open(assign);
     const int32_t error = fd < 0 ? fd : 0;
-    _exit(packet_send(STDIN_FILENO, &error, sizeof(error), &fd, fd >= 0) < 0);
+    _exit(rights_send(STDIN_FILENO, &error, sizeof(error), &fd, fd >= 0) < 0);
 }

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "core.h"
 
-#define MIB (UINT64_C(1) << 20)
+#include <linux/capability.h>
 
-static const char *const plain_env[] = { HYP_ENV_FDS "=3,4", NULL };
-static const char *const host_env[] = { HYP_ENV_FDS "=3,4", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+#define MIB (UINT64_C(1) << 20)
+#define CAPABILITY(name) (UINT64_C(1) << CAP_##name)
+
+/* Driver domains differ in their programs only. */
+#define DRIVER_DOMAIN \
+    .user_namespace = true, .rights = HYP_MAY_MAP | HYP_MAY_EVTCHN | HYP_MAY_DEVICE, \
+    .memory = 256 * MIB, .files = 4096, .tasks = 128
 
 /*
  * The store stays in the machine's user namespace: it must see the uids of
@@ -12,26 +17,35 @@ static const char *const host_env[] = { HYP_ENV_FDS "=3,4", "PATH=/usr/sbin:/usr
  */
 static const struct core_class classes[HYP_CLASS_COUNT] = {
     [HYP_CLASS_STORE] = {
-        .program = "bulkhead-store",
-        .memory = 96 * MIB, .files = 1024, .tasks = 64, .env = plain_env,
+        .program = "bulkhead-store", .memory = 96 * MIB, .files = 1024, .tasks = 64,
     },
-    [HYP_CLASS_BLK] = {
-        .program = "bulkhead-blk", .user_namespace = true,
-        .rights = HYP_MAY_MAP | HYP_MAY_EVTCHN | HYP_MAY_DEVICE,
-        .memory = 256 * MIB, .files = 4096, .tasks = 128, .env = plain_env,
-    },
+    [HYP_CLASS_BLK] = { .program = "bulkhead-blk", DRIVER_DOMAIN },
     [HYP_CLASS_NBD] = {
         .program = "bulkhead-nbd", .user_namespace = true, .host_files = true,
         .rights = HYP_MAY_GRANT | HYP_MAY_EVTCHN,
-        .grant_pages = 65536, .memory = 512 * MIB, .files = 1024, .tasks = 256, .env = host_env,
+        .grant_pages = 65536, .memory = 512 * MIB, .files = 1024, .tasks = 256,
     },
-    [HYP_CLASS_NATIVE] = {
-        .rights = HYP_MAY_GRANT | HYP_MAY_EVTCHN,
-        .grant_pages = 65536,
+    [HYP_CLASS_NATIVE] = { .rights = HYP_MAY_GRANT | HYP_MAY_EVTCHN, .grant_pages = 65536 },
+    [HYP_CLASS_NET] = { .program = "bulkhead-net", DRIVER_DOMAIN },
+    [HYP_CLASS_TAP] = {
+        .program = "bulkhead-tap", .user_namespace = true, .rights = HYP_MAY_GRANT | HYP_MAY_EVTCHN,
+        .grant_pages = 65536, .memory = 64 * MIB, .files = 1024, .tasks = 64,
+    },
+    /* It makes network namespaces, and takes the machine's interfaces into them. */
+    [HYP_CLASS_NETDEV] = {
+        .program = "bulkhead-netdev",
+        .capabilities = CAPABILITY(NET_ADMIN) | CAPABILITY(NET_RAW) | CAPABILITY(SYS_ADMIN),
+        .memory = 64 * MIB, .files = 1024, .tasks = 64,
     },
 };
 
 const struct core_class *core_class(uint32_t class_id)
 {
     return class_id >= HYP_CLASS_STORE && class_id < HYP_CLASS_COUNT ? &classes[class_id] : NULL;
+}
+
+uid_t core_uid(const struct domain *d)
+{
+    const struct core_class *cls = core_class(d->class_id);
+    return cls && cls->capabilities ? 0 : LOCAL_UID_BASE + d->domid;
 }

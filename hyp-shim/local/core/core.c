@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <sys/socket.h>
 
-#define END_WAIT_MS 1000 /* for each process that was killed, at the end */
+#define END_WAIT_MS 1000 /* for each process, at the end */
 
 /* ----------------------------------------------------------------- dispatch */
 
@@ -42,17 +42,9 @@ static const struct {
     const char *name;
     int error;
 } refusals[REFUSED_COUNT] = {
-    [REFUSED_LEN]    = { "bad_len", -EINVAL },
-    [REFUSED_OP]     = { "bad_op", -ENOSYS },
-    [REFUSED_RIGHT]  = { "bad_right", -EPERM },
-    [REFUSED_FDS]    = { "bad_fds", -EINVAL },
-    [REFUSED_FIELD]  = { "bad_field", -EINVAL },
-    [REFUSED_DOMID]  = { "bad_domid", -ESRCH },
-    [REFUSED_REF]    = { "bad_ref", -EACCES },
-    [REFUSED_PORT]   = { "bad_port", -ENOENT },
-    [REFUSED_DEVICE] = { "bad_device", -ENOENT },
-    [REFUSED_QUOTA]  = { "quota", -EDQUOT },
-    [REFUSED_FULL]   = { "full", -ENOSPC },
+#define X(reason, name, error) { name, -(error) },
+    CORE_REFUSALS(X)
+#undef X
 };
 
 int core_refuse(struct core *core, const struct call *call, enum core_refusal why)
@@ -120,7 +112,7 @@ void core_discard(struct core *core, struct core_answer *answer)
 /* 0 sent; -EAGAIN: kept, the domain is clogged now; else it was hung up. */
 static int send_or_clog(struct core *core, struct domain *to, const struct core_reply *reply, const int *fds)
 {
-    int err = packet_send(to->sock, reply, sizeof(*reply), fds, reply->nfds);
+    int err = rights_send(to->sock, reply, sizeof(*reply), fds, reply->nfds);
     if (err == -EAGAIN)
         to->clogged = true;
     else if (err)
@@ -221,11 +213,12 @@ static bool serve_one(struct core *core, struct domain *d)
     struct call call = { .from = d, .in = &in };
     int flags = 0;
     memset(&in.h, 0, sizeof(in.h));
-    struct packet_fds *fds = d->rights & HYP_MAY_CONTROL ? &call.in_fds : NULL;
-    ssize_t n = packet_receive(d->sock, &in, sizeof(in), fds, &flags);
+    unsigned nfds = d->rights & HYP_MAY_CONTROL ? HYP_FDS_MAX : 0;
+    ssize_t n = rights_receive(d->sock, &in, sizeof(in), &call.in_fds, nfds, &flags);
     if (n == -EAGAIN || n == -EINTR)
         return false;
     if (n <= 0) { /* also an empty packet, which cannot be told from the end */
+        rights_close(&call.in_fds);
         domain_hangup(core, d);
         return false;
     }
@@ -233,8 +226,7 @@ static bool serve_one(struct core *core, struct domain *d)
     call.out.reply = (struct core_reply){ .op = in.h.op, .seq = in.h.seq };
     int error = (size_t)n < sizeof(in.h) ? core_refuse(core, &call, REFUSED_LEN)
                                          : dispatch(core, &call, (size_t)n, flags);
-    for (unsigned i = 0; i < call.in_fds.n; i++)
-        core_close(&call.in_fds.fd[i]);
+    rights_close(&call.in_fds);
     call.out.reply.error = error;
     /* A packet without a call's number gets no reply: it would be an event. */
     if (error != CALL_LATER && in.h.op != CORE_OP_NONE && d->state == DOMAIN_ALIVE)
@@ -344,28 +336,16 @@ static void tables_init(struct core *core)
     core->store_control = core->null_fd = -1;
 }
 
-static int program_open(const char *folder, const char *name, int flags)
+int core_program(struct core *core, uint32_t class_id, bool say)
 {
     char path[HYP_PATH_MAX + HYP_NAME_MAX];
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    int fd = open(path, flags | O_CLOEXEC);
-    if (fd < 0) {
-        fd = -errno;
-        core_log("cannot open %s: %s; is the installation complete?", path, core_strerror(fd));
-    }
-    return fd;
-}
-
-static int programs_open(struct core *core)
-{
-    core->null_fd = program_open("/dev", "null", O_RDWR);
-    int error = core->null_fd < 0 ? core->null_fd : 0;
-    for (uint32_t i = HYP_CLASS_STORE; i < HYP_CLASS_COUNT && error == 0; i++) {
-        if (!core_class(i)->program)
-            continue;
-        core->program[i] = program_open(core->libexec, core_class(i)->program, O_PATH);
-        error = core->program[i] < 0 ? core->program[i] : 0;
-    }
+    int *fd = &core->program[class_id];
+    snprintf(path, sizeof(path), "%s/%s", core->libexec, core_class(class_id)->program);
+    if (*fd >= 0 || (*fd = open(path, O_PATH | O_CLOEXEC)) >= 0)
+        return 0;
+    int error = -errno;
+    if (say)
+        core_log("cannot open %s: %s; is the installation complete?", path, core_strerror(error));
     return error;
 }
 
@@ -389,9 +369,15 @@ int core_init(struct core *core, const struct core_config *config)
     core->ops = config->ops;
     core->libexec = config->libexec;
     tables_init(core);
-    int error = programs_open(core);
-    if (error)
+    for (uint32_t i = HYP_CLASS_STORE + 1; i < HYP_CLASS_COUNT; i++)
+        if (core_class(i)->program)
+            core_program(core, i, false);
+    core->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int error = core->null_fd < 0 ? -errno : core_program(core, HYP_CLASS_STORE, true);
+    if (error) {
+        core_log("cannot start: %s", core_strerror(error));
         return error;
+    }
     struct domain *toolstack = domain_new(core, HYP_DOMID_TOOLSTACK, 0, "toolstack");
     toolstack->sock = config->toolstack;
     toolstack->rights = HYP_MAY_CONTROL;
@@ -411,8 +397,15 @@ int core_init(struct core *core, const struct core_config *config)
 void core_end(struct core *core)
 {
     core->over = core->over ? core->over : 1;
-    for (unsigned i = CORE_DOMAINS_MAX; i-- > 0;)
-        domain_kill(core, &core->domains[i]);
+    for (unsigned i = CORE_DOMAINS_MAX; i-- > 0;) {
+        struct domain *d = &core->domains[i];
+        struct pollfd p = { .fd = d->pidfd, .events = POLLIN };
+        if (d->state == DOMAIN_ALIVE && d->pidfd >= 0 && core_class(d->class_id)->capabilities) {
+            core_close(&d->sock); /* it ends of that, and gives back what is the machine's */
+            poll(&p, 1, END_WAIT_MS);
+        }
+        domain_kill(core, d);
+    }
     for (unsigned i = 0; i < CORE_DOMAINS_MAX; i++) {
         struct domain *d = &core->domains[i];
         struct pollfd p = { .fd = d->pidfd, .events = POLLIN };

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core.h - the local hypervisor: the only privileged process.
+ * core.h - the local hypervisor: the only process with every privilege (the
+ * keeper of network interfaces, netdev/, has three capabilities).
  *
  * It owns who exists, who granted which pages to whom, who rings whom, and who
  * has which device.  It never sees payload: it hands out descriptors.
  *
  *   core.c     the loop, the dispatch table, replies and events
- *   packet.c   packets with descriptors
  *   domain.c   the table of domains: create, destroy, death
  *   pool.c     grant pools          evtchn.c  event channels
  *   device.c   assignment, opening and the fence
@@ -44,6 +44,7 @@
 #include <unistd.h>
 
 #include "../proto.h"
+#include "../rights.h"
 
 /* ------------------------------------------------------------------ tables */
 
@@ -132,20 +133,23 @@ struct device {
  * close what may take long to close. */
 #define CORE_HELPERS_MAX (2 * CORE_DEVICES_MAX)
 
-/* Why calls were refused. */
+/* Why calls were refused: its name in the log, and the errno that it gets. */
+#define CORE_REFUSALS(X) \
+    X(LEN, "bad_len", EINVAL)       /* not the call's own length                    */ \
+    X(OP, "bad_op", ENOSYS)         /* no such call                                 */ \
+    X(RIGHT, "bad_right", EPERM)    /* the caller has not, or has given up, the right */ \
+    X(FDS, "bad_fds", EINVAL)       /* descriptors where there may be none, or too many */ \
+    X(FIELD, "bad_field", EINVAL)   /* a field out of range, a reserved one not zero */ \
+    X(DOMID, "bad_domid", ESRCH)    /* no such domain, or not that one              */ \
+    X(REF, "bad_ref", EACCES)       /* not granted to the caller                    */ \
+    X(PORT, "bad_port", ENOENT)     /* not the caller's, or not offered to it       */ \
+    X(DEVICE, "bad_device", ENOENT) /* not assigned to the caller                   */ \
+    X(QUOTA, "quota", EDQUOT)       /* the caller has its share                     */ \
+    X(FULL, "full", ENOSPC)         /* a table is full                              */
 enum core_refusal {
-    REFUSED_LEN,     /* not the call's own length                              */
-    REFUSED_OP,      /* no such call                                           */
-    REFUSED_RIGHT,   /* the caller has not, or has given up, the right         */
-    REFUSED_FDS,     /* descriptors where there may be none, or too many       */
-    REFUSED_FIELD,   /* a field out of range, a reserved one not zero          */
-    REFUSED_DOMID,   /* no such domain, or not that one                        */
-    REFUSED_REF,     /* not granted to the caller                              */
-    REFUSED_PORT,    /* not the caller's, or not offered to it                 */
-    REFUSED_DEVICE,  /* not assigned to the caller                             */
-    REFUSED_QUOTA,   /* the caller has its share                               */
-    REFUSED_FULL,    /* a table is full                                        */
-    REFUSED_COUNT
+#define X(reason, name, error) REFUSED_##reason,
+    CORE_REFUSALS(X) REFUSED_COUNT
+#undef X
 };
 
 struct core_process_ops;
@@ -173,7 +177,7 @@ struct core {
     const struct core_process_ops *ops;
     const char *libexec;
     int null_fd;
-    int program[HYP_CLASS_COUNT]; /* descriptors of the programs               */
+    int program[HYP_CLASS_COUNT]; /* descriptors of the programs; -1: not open */
     int store_control;            /* our end; -1 once the store hung up        */
     int over;                     /* 0; 1 the toolstack left; negative errno   */
 
@@ -206,24 +210,12 @@ int core_turn(struct core *core, int timeout_ms);
 /* Kills every domain, waits for them and closes everything. */
 void core_end(struct core *core);
 
-/* ------------------------------------------------------------------ packet.c */
-
-struct packet_fds {
-    unsigned n;
-    int fd[HYP_FDS_MAX];
-};
-/* Sends one packet; 0 or a negative errno.  The descriptors stay the caller's. */
-int packet_send(int sock, const void *packet, size_t bytes, const int *fds, unsigned nfds);
-/* Receives one packet, at most room bytes of it, and the descriptors with it;
- * in NULL: takes none.  Its length or a negative errno; *flags as recvmsg(2). */
-ssize_t packet_receive(int sock, void *packet, size_t room, struct packet_fds *in, int *flags);
-
 /* ------------------------------------------------------------- calls (core.c) */
 
 struct call {
     struct domain *from;
     const union core_call_any *in;
-    struct packet_fds in_fds; /* closed after the call                         */
+    struct rights in_fds;     /* closed after the call                         */
     struct core_answer out;   /* out.fds are sent and closed                   */
     bool costly;              /* enough for this turn                          */
 };
@@ -246,6 +238,10 @@ void core_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The kernel's words for an errno of either sign. */
 const char *core_strerror(int error);
 void core_close(int *fd); /* closes unless -1; leaves -1 */
+/* Opens the class's program unless it is open: 0 or a negative errno, with one
+ * line if it is to be said.  Those that are there when the core starts are open
+ * from then on; only the store's must be. */
+int core_program(struct core *core, uint32_t class_id, bool say);
 
 /* ------------------------------------------------------------------ domain.c */
 
@@ -313,13 +309,16 @@ struct core_class {
     bool user_namespace;
     bool host_files;        /* the host's programs and libraries, read-only    */
     uint32_t rights;        /* HYP_MAY_*                                       */
+    uint64_t capabilities;  /* bit mask, 0 none.  Who has some stays root, in
+                             * the machine's user, mount and net namespaces    */
     uint64_t grant_pages;   /* default limit                                   */
     uint64_t memory;        /* default RLIMIT_DATA                             */
     uint64_t files;         /* RLIMIT_NOFILE                                   */
     uint64_t tasks;         /* RLIMIT_NPROC                                    */
-    const char *const *env;
 };
 const struct core_class *core_class(uint32_t class_id);
+/* The uid, and gid, that a domain's process has. */
+uid_t core_uid(const struct domain *d);
 
 /* ------------------------------------------------------------------ launch.c */
 

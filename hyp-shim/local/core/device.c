@@ -171,9 +171,9 @@ int device_call_acquire(struct core *core, struct call *call)
     if (dev->state == DEVICE_OPENING)
         return -EAGAIN;
     int32_t zero;
-    struct packet_fds got;
+    struct rights got;
     int flags;
-    ssize_t n = packet_receive(dev->sock, &zero, sizeof(zero), &got, &flags);
+    ssize_t n = rights_receive(dev->sock, &zero, sizeof(zero), &got, 1, &flags);
     if (n < 0 || got.n != 1)
         return n < 0 ? (int)n : -EMFILE; /* our table was full: the open is lost */
     core_attach(&call->out, got.fd[0]);

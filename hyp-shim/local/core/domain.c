@@ -75,7 +75,7 @@ void domain_relate(struct core *core, struct domain *a, struct domain *b)
 int domain_tell_store(struct core *core, enum store_control_op op, domid_t domid, int fd)
 {
     const struct store_control packet = { op, domid };
-    return packet_send(core->store_control, &packet, sizeof(packet), &fd, fd >= 0);
+    return rights_send(core->store_control, &packet, sizeof(packet), &fd, fd >= 0);
 }
 
 /* ------------------------------------------------------------------------ death */
@@ -248,7 +248,8 @@ static int start(struct core *core, struct domain *d, struct call *call, int end
         .fds = call->in_fds.fd, .nfds = call->in_fds.n,
         .memory = cfg->memory_bytes ? cfg->memory_bytes : cls->memory, .cpus = cfg->cpus,
     };
-    return core->ops->launch(core, d, &how);
+    int error = core_program(core, cfg->class_id, true);
+    return error ? error : core->ops->launch(core, d, &how);
 }
 
 int domain_call_create(struct core *core, struct call *call)

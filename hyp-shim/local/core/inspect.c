@@ -14,7 +14,7 @@ int inspect_call_info(struct core *core, struct call *call)
     if (!d)
         return core_refuse(core, call, REFUSED_DOMID);
     call->out.reply.u.info = (struct hyp_domain_info){
-        .domid = d->domid, .class_id = d->class_id, .pid = d->pid, .uid = LOCAL_UID_BASE + d->domid,
+        .domid = d->domid, .class_id = d->class_id, .pid = d->pid, .uid = core_uid(d),
         .rights = d->rights, .calls = d->calls, .refused = d->refused, .ready = d->ready,
     };
     return 0;

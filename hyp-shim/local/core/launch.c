@@ -50,7 +50,7 @@ static int launch_process(struct core *core, struct domain *d, const struct laun
 {
     const struct child child = {
         .cls = core_class(d->class_id), .how = how, .libexec = core->libexec, .name = d->name,
-        .id = LOCAL_UID_BASE + d->domid, .null_fd = core->null_fd, .program_fd = core->program[d->class_id],
+        .id = core_uid(d), .null_fd = core->null_fd, .program_fd = core->program[d->class_id],
     };
     pid_t pid = spawn_talking(CLONE_NEWPID, child_run, &child, &d->launch_sock, &d->pidfd);
     if (pid < 0)
@@ -77,7 +77,7 @@ static int write_proc(pid_t pid, const char *file, const char *text)
 static int write_maps(const struct domain *d)
 {
     char map[64];
-    unsigned id = LOCAL_UID_BASE + d->domid;
+    unsigned id = core_uid(d);
     snprintf(map, sizeof(map), "%u %u 1", id, id);
     int error = write_proc(d->pid, "setgroups", "deny");
     if (error == 0)
@@ -95,7 +95,7 @@ static void launch_step(struct core *core, struct domain *d)
     if (n == (ssize_t)sizeof(m) && m.step == LAUNCH_MAP) {
         error = write_maps(d);
         if (error == 0)
-            error = packet_send(d->launch_sock, &m, sizeof(m), NULL, 0);
+            error = rights_send(d->launch_sock, &m, sizeof(m), NULL, 0);
         if (error == 0)
             return;
         core_log("cannot start %s: cannot write its uid map: %s", domain_label(d), core_strerror(error));

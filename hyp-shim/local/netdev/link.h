@@ -37,17 +37,20 @@
 
 enum link_op {
     LINK_UPLINK = 1, /* take the interface (once), send its sockets over the channel    */
-    LINK_TAP,        /* make a TAP device in a namespace, send it over the channel       */
+    LINK_TAP,        /* make a TAP device in a namespace, send it over the channel; it has
+                      * IFF_NO_PI and IFF_VNET_HDR                                   */
     LINK_RELEASE,    /* uplink: back to the machine's namespace                          */
     LINK_STATE       /* event only: an uplink's state changed                            */
 };
 
-/* What a PMD will do with an uplink, and so which sockets it gets. */
+/* What a PMD will do with an uplink, and so which sockets it gets.  [0] is always
+ * an AF_INET socket that is good for ioctl and shut for anything else. */
 enum link_kind {
-    LINK_KIND_PACKET = 1, /* net_af_packet: [0] AF_INET for ioctl, [1..2] AF_PACKET      */
-    LINK_KIND_XDP,        /* net_af_xdp: [0] AF_INET, [1] AF_XDP, [2] XSK map with the program attached */
-    LINK_KIND_TAP         /* net_tap: [0] AF_INET, [1..2] /dev/net/tun of one multi-queue TAP; it is made, in
-                           * the machine's namespace, and removed with the last holder    */
+    LINK_KIND_PACKET = 1, /* net_af_packet: [1..2] AF_PACKET, not bound                   */
+    LINK_KIND_XDP,        /* net_af_xdp: [1] AF_XDP, [2] XSK map with the program attached */
+    LINK_KIND_TAP         /* net_tap: [1..2] /dev/net/tun of one TAP (IFF_MULTI_QUEUE, with packet
+                           * information, both queues attached); it is made, in the machine's
+                           * namespace, and removed with the last holder                  */
 };
 
 enum link_state { LINK_UP = 1, LINK_DOWN, LINK_GONE /* no such interface any more */,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../proto.h"
+#include "../rights.h"
 #include "conn.h"
 #include "count.h"
 #include "request.h"
@@ -129,51 +130,28 @@ static void release(domid_t domid)
     xsd_watch_fire_special("@releaseDomain");
 }
 
-/* The descriptor that came along, or -1; any more are closed. */
-static int passed_fd(struct msghdr *msg)
-{
-    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
-    int fd = -1, extra;
-
-    if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(sizeof(fd)))
-        return -1;
-    memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-    for (size_t at = sizeof(fd); CMSG_LEN(at + sizeof(fd)) <= c->cmsg_len; at += sizeof(fd)) {
-        memcpy(&extra, CMSG_DATA(c) + at, sizeof(extra));
-        close(extra);
-    }
-    return fd;
-}
-
 /* 1 took one, 0 none now, -ENOTCONN. */
 static int take_control(void)
 {
     struct store_control say;
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } space;
-    struct iovec iov = {.iov_base = &say, .iov_len = sizeof(say)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1,
-                         .msg_control = &space, .msg_controllen = sizeof(space)};
-    ssize_t n = recvmsg(server.control, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct rights got;
+    int flags;
+    ssize_t n = rights_receive(server.control, &say, sizeof(say), &got, 1, &flags);
 
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (n == -EAGAIN || n == -EINTR)
         return 0;
     if (n <= 0)
         return -ENOTCONN;
-    int fd = passed_fd(&msg);
-    bool whole = n == sizeof(say) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
-    if (whole && say.op == STORE_CONTROL_INTRODUCE && fd >= 0 && say.domid <= LOCAL_DOMID_LAST) {
-        introduce((domid_t)say.domid, fd);
+    bool whole = n == sizeof(say) && !(flags & (MSG_TRUNC | MSG_CTRUNC));
+    if (whole && say.op == STORE_CONTROL_INTRODUCE && got.n == 1 && say.domid <= LOCAL_DOMID_LAST) {
+        introduce((domid_t)say.domid, got.fd[0]);
         return 1;
     }
-    if (whole && say.op == STORE_CONTROL_RELEASE && fd < 0 && say.domid <= LOCAL_DOMID_LAST) {
+    if (whole && say.op == STORE_CONTROL_RELEASE && got.n == 0 && say.domid <= LOCAL_DOMID_LAST) {
         release((domid_t)say.domid);
         return 1;
     }
-    if (fd >= 0)
-        close(fd);
+    rights_close(&got);
     xsd_count(XSD_COUNT_bad_control);
     return 1;
 }

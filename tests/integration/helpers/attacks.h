@@ -11,13 +11,22 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <liburing.h>
+#include <net/if.h>
+#include <net/if_arp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
@@ -53,6 +62,11 @@ struct targets {
     uint32_t own_ref;     /* granted to the attacker                         */
     uint32_t rdonly_ref;  /* the same, for reading                           */
     uint32_t foreign_ref; /* granted to another domain                       */
+    uint32_t own_port;    /* a doorbell of the granter for the attacker       */
+    uint32_t foreign_port; /* for another domain                             */
+    int32_t other;        /* process of another driver domain                */
+    uint32_t ifindex;     /* an interface of the machine                     */
+    char interface[16];   /* its name                                        */
 };
 
 /* What the attacker got before the jail closed. */
@@ -61,11 +75,18 @@ struct arms {
     int pool_fd;          /* behind own_ref                                  */
     int rdonly_fd;        /* behind rdonly_ref                               */
     char *page;           /* private, writable                               */
-    struct io_uring *ring;
+    struct io_uring *ring; /* a block driver domain's                        */
+    int packet, ask;      /* what the keeper gives for an uplink: NET        */
+    int tap;              /* TAP                                             */
 };
 
+/* Descriptors of a net driver domain and of a guest behind a TAP door. */
+#define PACKET_FD (COMMAND_FD + 1)
+#define ASK_FD    (COMMAND_FD + 2)
+#define TAP_FD    (COMMAND_FD + 1)
+
 struct order {
-    int32_t stage, attack;
+    int32_t cls, stage, attack;
     struct targets targets;
 };
 
@@ -124,6 +145,18 @@ static int grip_a_process(const struct targets *t, struct arms *a)
 {
     (void)a;
     return result(syscall(SYS_pidfd_open, t->victim, 0));
+}
+
+static int signal_another_domain(const struct targets *t, struct arms *a)
+{
+    (void)a;
+    return result(kill(t->other, 0));
+}
+
+static int trace_another_domain(const struct targets *t, struct arms *a)
+{
+    (void)a;
+    return result(ptrace(PTRACE_SEIZE, t->other, NULL, NULL));
 }
 
 /* ------------------------------------------------------------------ sockets */
@@ -219,6 +252,12 @@ static int write_rdonly_by_mprotect(const struct targets *t, struct arms *a)
     (void)t;
     void *va = mmap(NULL, HYP_PAGE_SIZE, PROT_READ, MAP_SHARED, a->rdonly_fd, 0);
     return va == MAP_FAILED ? -errno : result(mprotect(va, HYP_PAGE_SIZE, PROT_READ | PROT_WRITE));
+}
+
+static int bind_foreign_channel(const struct targets *t, struct arms *a)
+{
+    struct hyp_evtchn *ch;
+    return hyp_evtchn_bind(a->hyp, (domid_t)t->granter, t->foreign_port, &ch);
 }
 
 /* --------------------------------------------------------------- privileges */
@@ -380,49 +419,244 @@ static int ring_of_its_own(const struct targets *t, struct arms *a)
     return result(syscall(SYS_io_uring_setup, 4, &p));
 }
 
+/* --------------------------------------------------- interfaces and sockets */
+
+/* Takes what a socket of that kind could see, if it can be had at all. */
+static int open_a_packet_socket(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    (void)a;
+    return result(socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)));
+}
+
+static int open_a_raw_socket(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    (void)a;
+    return result(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
+}
+
+static int open_an_inet_socket(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    (void)a;
+    return result(socket(AF_INET, SOCK_DGRAM, 0));
+}
+
+static int open_a_netlink_socket(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    (void)a;
+    return result(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
+}
+
+static struct ifreq about(const struct targets *t)
+{
+    struct ifreq ifr = { 0 };
+    memcpy(ifr.ifr_name, t->interface, sizeof(ifr.ifr_name));
+    return ifr;
+}
+
+static int see_an_interface(const struct targets *t, struct arms *a)
+{
+    (void)a;
+    struct ifreq ifr = about(t);
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
+    return s < 0 ? -errno : result(ioctl(s, SIOCGIFINDEX, &ifr));
+}
+
+static int change_an_interface(const struct targets *t, struct arms *a)
+{
+    struct ifreq ifr = about(t);
+    ifr.ifr_flags = IFF_UP | IFF_PROMISC;
+    return result(ioctl(a->ask, SIOCSIFFLAGS, &ifr));
+}
+
+/* One request about the machine's interfaces, over netlink. */
+static int see_an_interface_by_netlink(const struct targets *t, struct arms *a)
+{
+    (void)a;
+    struct {
+        struct nlmsghdr h;
+        struct ifinfomsg link;
+    } q = { { sizeof(q), RTM_GETLINK, NLM_F_REQUEST, 1, 0 }, { .ifi_index = (int)t->ifindex } };
+    struct {
+        struct nlmsghdr h;
+        int error;
+        char rest[8192];
+    } r;
+    int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    if (s < 0 || send(s, &q, sizeof(q), 0) < 0 || recv(s, &r, sizeof(r), 0) < (ssize_t)sizeof(r.h))
+        return -errno;
+    return r.h.nlmsg_type == NLMSG_ERROR ? r.error : 0;
+}
+
+/* What its uplink's socket is bound to is all that it has of the network. */
+static struct sockaddr_ll elsewhere(const struct targets *t)
+{
+    return (struct sockaddr_ll){ .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL),
+                                 .sll_ifindex = (int)t->ifindex, .sll_halen = 6 };
+}
+
+static int bind_to_an_interface(const struct targets *t, struct arms *a)
+{
+    struct sockaddr_ll to = elsewhere(t);
+    return result(bind(a->packet, (struct sockaddr *)&to, sizeof(to)));
+}
+
+static int send_by_an_interface(const struct targets *t, struct arms *a)
+{
+    struct sockaddr_ll to = elsewhere(t);
+    char frame[64] = { 0 };
+    struct iovec iov = { frame, sizeof(frame) };
+    struct msghdr msg = { .msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = &iov, .msg_iovlen = 1 };
+    return result(sendmsg(a->packet, &msg, MSG_NOSIGNAL));
+}
+
+static int set_an_option(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    struct packet_mreq all = { .mr_ifindex = 1, .mr_type = PACKET_MR_ALLMULTI };
+    return result(setsockopt(a->packet, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all, sizeof(all)));
+}
+
+/* By the socket that the keeper lends for questions, which is in the machine's
+ * namespace when the uplink is a TAP. */
+static int send_by_the_asking_socket(const struct targets *t, struct arms *a)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = t->port,
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    char byte = 'x';
+    struct iovec iov = { &byte, 1 };
+    struct msghdr msg = { .msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = &iov, .msg_iovlen = 1 };
+    return result(sendmsg(a->ask, &msg, MSG_NOSIGNAL));
+}
+
+static int enter_the_namespace_of_a_socket(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    int ns = ioctl(a->ask, SIOCGSKNS);
+    return ns < 0 ? -errno : result(setns(ns, CLONE_NEWNET));
+}
+
+static int load_an_xdp_program(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    (void)a;
+    const struct bpf_insn code[] = { { .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = XDP_DROP },
+                                     { .code = BPF_JMP | BPF_EXIT } };
+    union bpf_attr attr;
+    memset(&attr, 0, sizeof(attr));
+    attr.prog_type = BPF_PROG_TYPE_XDP;
+    attr.insns = (uintptr_t)code;
+    attr.insn_cnt = 2;
+    attr.license = (uintptr_t) "MIT";
+    return result(syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr)));
+}
+
+/* -------------------------------------------------------------------- TAPs */
+
+static int make_a_tap(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    (void)a;
+    struct ifreq ifr = { .ifr_name = "stolen0", .ifr_flags = IFF_TAP | IFF_NO_PI };
+    int fd = open("/dev/net/tun", O_RDWR);
+    return fd < 0 ? -errno : result(ioctl(fd, TUNSETIFF, &ifr));
+}
+
+static int keep_the_tap_for_ever(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    int err = result(ioctl(a->tap, TUNSETPERSIST, 1));
+    if (err == 0)
+        ioctl(a->tap, TUNSETPERSIST, 0);
+    return err;
+}
+
+static int change_the_taps_address(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    struct ifreq ifr = { .ifr_hwaddr = { .sa_family = ARPHRD_ETHER, .sa_data = { 2, 0, 0, 0, 0, 9 } } };
+    return result(ioctl(a->tap, SIOCSIFHWADDR, &ifr));
+}
+
+static int enter_the_namespace_of_the_tap(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    int ns = ioctl(a->tap, TUNGETDEVNETNS);
+    return ns < 0 ? -errno : result(setns(ns, CLONE_NEWNET));
+}
+
 /* -------------------------------------------------------------------- table */
 
 struct attack {
     const char *what;
     int (*run)(const struct targets *, struct arms *);
     enum stage refused_from; /* and at every later stage */
+    unsigned classes;        /* of attackers             */
 };
 
+#define BLK   (1u << HYP_CLASS_BLK)
+#define NET   (1u << HYP_CLASS_NET)
+#define TAP   (1u << HYP_CLASS_TAP)
+#define EVERY (BLK | NET | TAP)
+
 static const struct attack attacks[] = {
-    { "read a file", read_a_file, LAUNCHED },
-    { "make a file", make_a_file, LAUNCHED },
-    { "open its own root", open_the_root, CONFINED },
-    { "signal a process", signal_a_process, LAUNCHED },
-    { "trace a process", trace_a_process, LAUNCHED },
-    { "read a process's memory", read_a_process, LAUNCHED },
-    { "get a descriptor of a process", grip_a_process, LAUNCHED },
-    { "connect by TCP", dial_inet, LAUNCHED },
-    { "connect to a socket by path", dial_unix_path, LAUNCHED },
-    { "connect to an abstract socket", dial_unix_abstract, LAUNCHED },
-    { "map a pool granted to another", map_foreign_pool, LAUNCHED },
-    { "map a read-only grant for writing", map_rdonly_for_writing, LAUNCHED },
-    { "grow a pool", grow_pool, LAUNCHED },
-    { "grow a pool by writing past its end", grow_pool_by_writing, LAUNCHED },
-    { "shrink a pool", shrink_pool, LAUNCHED },
-    { "write a read-only grant through a mapping", write_rdonly_by_mapping, LAUNCHED },
-    { "write a read-only grant with a call", write_rdonly_by_call, LAUNCHED },
-    { "write a read-only grant after mprotect", write_rdonly_by_mprotect, LAUNCHED },
-    { "become root", become_root, LAUNCHED },
-    { "take a capability", take_capabilities, LAUNCHED },
-    { "mount", mount_something, LAUNCHED },
-    { "chroot", leave_the_root, LAUNCHED },
-    { "enter a new net namespace", new_net_namespace, LAUNCHED },
-    { "enter a new user namespace", new_user_namespace, SEALED },
-    { "run a program", run_a_program, LAUNCHED },
-    { "map executable memory", map_code, SEALED },
-    { "make written memory executable", write_code, CONFINED },
-    { "map a pool executable", map_pool_as_code, SEALED },
-    { "start a process", start_a_process, SEALED },
-    { "open a file by io_uring", ring_open, LAUNCHED },
-    { "make a socket by io_uring", ring_socket, LAUNCHED },
-    { "use an unregistered file by io_uring", ring_read_descriptor, LAUNCHED },
-    { "widen a ring's restrictions", ring_widen, LAUNCHED },
-    { "make a ring of its own", ring_of_its_own, SEALED },
+    { "read a file", read_a_file, LAUNCHED, EVERY },
+    { "make a file", make_a_file, LAUNCHED, EVERY },
+    { "open its own root", open_the_root, CONFINED, EVERY },
+    { "signal a process", signal_a_process, LAUNCHED, EVERY },
+    { "trace a process", trace_a_process, LAUNCHED, EVERY },
+    { "read a process's memory", read_a_process, LAUNCHED, EVERY },
+    { "get a descriptor of a process", grip_a_process, LAUNCHED, EVERY },
+    { "connect by TCP", dial_inet, LAUNCHED, EVERY },
+    { "connect to a socket by path", dial_unix_path, LAUNCHED, EVERY },
+    { "connect to an abstract socket", dial_unix_abstract, LAUNCHED, EVERY },
+    { "map a pool granted to another", map_foreign_pool, LAUNCHED, EVERY },
+    { "map a read-only grant for writing", map_rdonly_for_writing, LAUNCHED, BLK | NET },
+    { "grow a pool", grow_pool, LAUNCHED, EVERY },
+    { "grow a pool by writing past its end", grow_pool_by_writing, LAUNCHED, EVERY },
+    { "shrink a pool", shrink_pool, LAUNCHED, EVERY },
+    { "write a read-only grant through a mapping", write_rdonly_by_mapping, LAUNCHED, BLK | NET },
+    { "write a read-only grant with a call", write_rdonly_by_call, LAUNCHED, BLK | NET },
+    { "write a read-only grant after mprotect", write_rdonly_by_mprotect, LAUNCHED, BLK | NET },
+    { "become root", become_root, LAUNCHED, EVERY },
+    { "take a capability", take_capabilities, LAUNCHED, EVERY },
+    { "mount", mount_something, LAUNCHED, EVERY },
+    { "chroot", leave_the_root, LAUNCHED, EVERY },
+    { "enter a new net namespace", new_net_namespace, LAUNCHED, EVERY },
+    { "enter a new user namespace", new_user_namespace, SEALED, EVERY },
+    { "run a program", run_a_program, LAUNCHED, EVERY },
+    { "map executable memory", map_code, SEALED, EVERY },
+    { "make written memory executable", write_code, CONFINED, EVERY },
+    { "map a pool executable", map_pool_as_code, SEALED, EVERY },
+    { "start a process", start_a_process, SEALED, EVERY },
+    { "open a file by io_uring", ring_open, LAUNCHED, BLK },
+    { "make a socket by io_uring", ring_socket, LAUNCHED, BLK },
+    { "use an unregistered file by io_uring", ring_read_descriptor, LAUNCHED, BLK },
+    { "widen a ring's restrictions", ring_widen, LAUNCHED, BLK },
+    { "make a ring of its own", ring_of_its_own, SEALED, EVERY },
+    { "signal another driver domain", signal_another_domain, LAUNCHED, EVERY },
+    { "trace another driver domain", trace_another_domain, LAUNCHED, EVERY },
+    { "bind a doorbell meant for another", bind_foreign_channel, LAUNCHED, EVERY },
+    { "open a packet socket", open_a_packet_socket, LAUNCHED, EVERY },
+    { "open a raw IP socket", open_a_raw_socket, LAUNCHED, EVERY },
+    { "open an IP socket", open_an_inet_socket, SEALED, EVERY },
+    { "open a netlink socket", open_a_netlink_socket, SEALED, EVERY },
+    { "see an interface of the machine", see_an_interface, LAUNCHED, EVERY },
+    { "see one by netlink", see_an_interface_by_netlink, LAUNCHED, EVERY },
+    { "make one promiscuous", change_an_interface, LAUNCHED, NET },
+    { "bind its uplink's socket to one", bind_to_an_interface, LAUNCHED, NET },
+    { "send a frame by one", send_by_an_interface, LAUNCHED, NET },
+    { "set an option of its uplink's socket", set_an_option, SEALED, NET },
+    { "send by the socket that is for questions", send_by_the_asking_socket, LAUNCHED, NET },
+    { "enter the namespace of that socket", enter_the_namespace_of_a_socket, LAUNCHED, NET },
+    { "load an XDP program", load_an_xdp_program, LAUNCHED, EVERY },
+    { "make a TAP device", make_a_tap, LAUNCHED, EVERY },
+    { "make its TAP device outlive it", keep_the_tap_for_ever, SEALED, TAP },
+    { "change its TAP device's MAC address", change_the_taps_address, SEALED, TAP },
+    { "enter its guest's namespace", enter_the_namespace_of_the_tap, LAUNCHED, TAP },
 };
 #define ATTACKS (sizeof(attacks) / sizeof(attacks[0]))
 

@@ -1,38 +1,47 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A hostile driver domain for test_confine.c: takes one order from descriptor
- * 6, arms itself as a driver domain would (grants mapped, a restricted ring),
- * goes as far into the jail as it is told, attacks, and answers with what it
+ * 6, arms itself as one of its class would (grants mapped, a restricted ring, an
+ * uplink's sockets, a TAP device), goes as far into the jail as it is told, attacks, and answers with what it
  * got.  A seal that works kills it before it answers.
  */
 #include "attacks.h"
 
+#include <poll.h>
 #include <stdio.h>
 
 #include "../../../backends/blk/uring.h"
+#include "../../../hyp-shim/local/rights.h"
+
+/* The descriptor that the core answers with, which hyp.h keeps to itself. */
+static int raw_call(const void *call, size_t bytes)
+{
+    struct core_reply reply = { 0 };
+    struct rights got;
+    int flags;
+    struct pollfd p = { .fd = DOMAIN_CORE_FD, .events = POLLIN };
+    if (send(DOMAIN_CORE_FD, call, bytes, 0) < 0 || poll(&p, 1, -1) < 0)
+        return -errno;
+    ssize_t n = rights_receive(DOMAIN_CORE_FD, &reply, sizeof(reply), &got, 1, &flags);
+    if (n < 0 || reply.error || got.n == 0)
+        return n < 0 ? (int)n : reply.error ? reply.error : -EIO;
+    return got.fd[0];
+}
 
 static int raw_map(const struct targets *t, uint32_t ref)
 {
-    struct core_call_pool call = { { CORE_OP_POOL_MAP, 1000 + ref }, t->granter, ref };
-    struct core_reply reply;
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = { &reply, sizeof(reply) };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-                          .msg_controllen = sizeof(control) };
-    if (send(DOMAIN_CORE_FD, &call, sizeof(call), 0) < 0 || recvmsg(DOMAIN_CORE_FD, &msg, 0) < 0)
-        return -errno;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    if (reply.error || !c)
-        return reply.error ? reply.error : -EIO;
-    int fd;
-    memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-    return fd;
+    const struct core_call_pool call = { { CORE_OP_POOL_MAP, 1000 + ref }, t->granter, ref };
+    return raw_call(&call, sizeof(call));
 }
 
-static int arm(const struct targets *t, struct arms *a)
+/* A guest behind a door maps nothing: it grants. */
+static int raw_create(const struct targets *t)
+{
+    const struct core_call_pool_create call = { { CORE_OP_POOL_CREATE, 1000 }, t->granter, 0, 2 };
+    return raw_call(&call, sizeof(call));
+}
+
+static int arm(enum hyp_class cls, const struct targets *t, struct arms *a)
 {
     static struct uring ring;
     static struct blkdev_done done;
@@ -40,12 +49,16 @@ static int arm(const struct targets *t, struct arms *a)
     int err = hyp_open(&a->hyp, NULL);
     if (err)
         return err;
-    a->pool_fd = raw_map(t, t->own_ref);
-    a->rdonly_fd = raw_map(t, t->rdonly_ref);
+    a->pool_fd = cls == HYP_CLASS_TAP ? raw_create(t) : raw_map(t, t->own_ref);
+    a->rdonly_fd = cls == HYP_CLASS_TAP ? 0 : raw_map(t, t->rdonly_ref);
     if (a->pool_fd < 0 || a->rdonly_fd < 0)
         return -EACCES;
-    err = uring_open(&ring, &done, &step);
+    if (cls == HYP_CLASS_BLK)
+        err = uring_open(&ring, &done, &step);
     a->ring = &ring.ring;
+    a->packet = PACKET_FD;
+    a->ask = ASK_FD;
+    a->tap = TAP_FD;
     a->page = mmap(NULL, HYP_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return err;
 }
@@ -57,11 +70,11 @@ int main(void)
     const char *step = "";
     if (read(COMMAND_FD, &order, sizeof(order)) != (ssize_t)sizeof(order))
         return 2;
-    int err = arm(&order.targets, &arms);
+    int err = arm((enum hyp_class)order.cls, &order.targets, &arms);
     if (err == 0 && order.stage >= CONFINED)
         err = jail_confine(&step);
     if (err == 0 && order.stage >= SEALED)
-        err = jail_seal(HYP_CLASS_BLK, &step);
+        err = jail_seal((enum hyp_class)order.cls, &step);
     if (err) {
         fprintf(stderr, "probe: cannot get ready: %s: %d\n", step, err);
         return 3;
