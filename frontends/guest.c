@@ -10,10 +10,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "disk.h"
+#include "device.h"
 #include "handshake.h"
 
-#define POLLED_MAX (3 + GUEST_DISKS_MAX * BLK_MAX_QUEUES)
+#define POLLED_MAX (3 + GUEST_DEVICES_MAX * DEVICE_QUEUES_MAX * QUEUE_CHANNELS_MAX)
 
 static pthread_mutex_t guests_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct guest *guests;
@@ -37,7 +37,7 @@ void guest_wake(struct guest *g)
 
 static void domain_died(struct guest *g, domid_t domid)
 {
-    for (struct blkfront *d = g->disks; d; d = d->next)
+    for (struct device *d = g->devices; d; d = d->next)
         if (d->bus.peer[0] && d->bus.peer_domid == domid)
             d->backend_dead = true;
 }
@@ -58,24 +58,24 @@ static void take_events(struct guest *g)
     }
     if (got < 0)
         g->gone = true;
-    /* Which node changed does not matter: every disk looks at what it needs. */
+    /* Which node changed does not matter: every device looks at what it needs. */
     while ((got = store_next_event(g->store, &changed)) > 0)
         ;
     if (got < 0)
         g->gone = true;
 }
 
-static void step_disks(struct guest *g, uint64_t now)
+static void step_devices(struct guest *g, uint64_t now)
 {
     bool stepped = false;
-    for (struct blkfront **at = &g->disks; *at;) {
-        struct blkfront *d = *at;
+    for (struct device **at = &g->devices; *at;) {
+        struct device *d = *at;
         if (g->gone)
             handshake_lost(d, "the hypervisor is gone");
         stepped |= handshake_step(d, now);
-        if (d->phase == DISK_CLOSED && d->abandoned) {
+        if (d->phase == DEVICE_CLOSED && d->abandoned) {
             *at = d->next;
-            g->ndisks--;
+            g->ndevices--;
             free(d);
         } else {
             at = &d->next;
@@ -85,33 +85,32 @@ static void step_disks(struct guest *g, uint64_t now)
         pthread_cond_broadcast(&g->changed);
 }
 
-/* Without the lock: what it calls may call us. A disk cannot go away meanwhile,
+/* Without the lock: what it calls may call us. A device cannot go away meanwhile,
  * since it leaves only after a step that this thread takes. */
 static void tell_news(struct guest *g)
 {
-    struct { void (*notify)(void *, enum blkfront_news); void *arg; uint8_t news; } told[GUEST_DISKS_MAX];
+    static const enum device_news order[] = { DEVICE_DOWN, DEVICE_UP, DEVICE_STOP, DEVICE_GONE };
+    struct { const struct device *device; uint8_t news; } told[GUEST_DEVICES_MAX];
     unsigned n = 0;
-    for (struct blkfront *d = g->disks; d; d = d->next) {
+    for (struct device *d = g->devices; d; d = d->next) {
         uint8_t news = d->news;
         d->news = 0;
         if (g->stop_asked && !d->stop_told) {
             d->stop_told = true;
-            news |= 1u << BLKFRONT_STOP;
+            news |= 1u << DEVICE_STOP;
         }
-        if (news && d->want.notify && !d->closing) {
-            told[n].notify = d->want.notify;
-            told[n].arg = d->want.arg;
+        if (news && !d->closing) {
+            told[n].device = d;
             told[n++].news = news;
         }
     }
     if (n == 0)
         return;
     pthread_mutex_unlock(&g->lock);
-    static const enum blkfront_news order[] = { BLKFRONT_DOWN, BLKFRONT_UP, BLKFRONT_STOP, BLKFRONT_GONE };
     for (unsigned i = 0; i < n; i++)
         for (unsigned k = 0; k < sizeof(order) / sizeof(order[0]); k++)
             if (told[i].news & 1u << order[k])
-                told[i].notify(told[i].arg, order[k]);
+                told[i].device->cls->notify(told[i].device, order[k]);
     pthread_mutex_lock(&g->lock);
 }
 
@@ -119,14 +118,14 @@ static void tell_news(struct guest *g)
 
 struct polled {
     struct pollfd fds[POLLED_MAX];
-    struct blkfront *disk[POLLED_MAX];
+    struct device *device[POLLED_MAX];
     unsigned n;
 };
 
-static void poll_for(struct polled *p, int fd, short events, struct blkfront *d)
+static void poll_for(struct polled *p, int fd, short events, struct device *d)
 {
     p->fds[p->n] = (struct pollfd){ .fd = fd, .events = events };
-    p->disk[p->n++] = d;
+    p->device[p->n++] = d;
 }
 
 static void gather(struct guest *g, struct polled *p)
@@ -138,15 +137,16 @@ static void gather(struct guest *g, struct polled *p)
     poll_for(p, hyp_fd(g->hyp), POLLIN, NULL);
     poll_for(p, store_fd(g->store), POLLIN, NULL);
     /* Rings are for the queue's owner; only a hang-up is for us. */
-    for (struct blkfront *d = g->disks; d; d = d->next)
-        for (unsigned i = 0; (d->phase == DISK_LIVE || d->phase == DISK_OFFERED) && i < d->nqueues; i++)
-            poll_for(p, hyp_evtchn_fd(d->queues[i].channel), 0, d);
+    for (struct device *d = g->devices; d; d = d->next)
+        for (unsigned i = 0; (d->phase == DEVICE_LIVE || d->phase == DEVICE_OFFERED) && i < d->nqueues; i++)
+            for (unsigned k = 0; k < d->queue[i]->nchannels; k++)
+                poll_for(p, hyp_evtchn_fd(d->queue[i]->channel[k]), 0, d);
 }
 
 static int until_due(struct guest *g, uint64_t now)
 {
     uint64_t due = UINT64_MAX;
-    for (struct blkfront *d = g->disks; d; d = d->next) {
+    for (struct device *d = g->devices; d; d = d->next) {
         uint64_t at = handshake_due(d, now);
         if (at < due)
             due = at;
@@ -154,7 +154,7 @@ static int until_due(struct guest *g, uint64_t now)
     return due == UINT64_MAX ? -1 : due <= now ? 0 : (int)(due - now);
 }
 
-/* Sleeps without the lock. Disks are only added meanwhile, and channels are
+/* Sleeps without the lock. Devices are only added meanwhile, and channels are
  * closed by this thread alone, so what was gathered stays what it was. */
 static void sleep_on(struct guest *g, struct polled *p, int timeout)
 {
@@ -163,7 +163,7 @@ static void sleep_on(struct guest *g, struct polled *p, int timeout)
     pthread_mutex_lock(&g->lock);
     for (unsigned i = 3; n > 0 && i < p->n; i++)
         if (p->fds[i].revents & (POLLHUP | POLLERR))
-            p->disk[i]->hung_up = true;
+            p->device[i]->hung_up = true;
     if (n > 0 && p->n >= 3 && (p->fds[1].revents | p->fds[2].revents) & (POLLHUP | POLLERR))
         g->gone = true;
 }
@@ -176,7 +176,7 @@ static void *control(void *arg)
     while (!g->ending) {
         take_events(g);
         uint64_t now = guest_now();
-        step_disks(g, now);
+        step_devices(g, now);
         tell_news(g);
         if (g->ending)
             break;
@@ -202,9 +202,9 @@ static int start_thread(struct guest *g)
 
 static void let_go(struct guest *g)
 {
-    while (g->disks) {
-        struct blkfront *d = g->disks;
-        g->disks = d->next;
+    while (g->devices) {
+        struct device *d = g->devices;
+        g->devices = d->next;
         handshake_abandon(d);
         free(d);
     }

@@ -2,10 +2,10 @@
 /*
  * guest.h - the domain that this process is, and the thread that speaks for it.
  *
- * All disks of a guest share one hypervisor handle, one store connection and
+ * All devices of a guest share one hypervisor handle, one store connection and
  * one control thread.  The thread sleeps in ppoll until the store, the
- * hypervisor, a queue or a timer has news, then lets every disk take its next
- * steps (handshake.h).  `lock` guards everything here and in the disks but what
+ * hypervisor, a queue or a timer has news, then lets every device take its next
+ * steps (handshake.h).  `lock` guards everything here and in the devices but what
  * queue.h gives to a queue's owner; the data path never takes it.
  */
 #ifndef BULKHEAD_GUEST_H
@@ -18,23 +18,23 @@
 #include "../hyp-shim/hyp.h"
 #include "../hyp-shim/store.h"
 
-#define GUEST_DISKS_MAX 64
+#define GUEST_DEVICES_MAX 64
 
-struct blkfront;
+struct device;
 
 struct guest {
     struct guest *next;
     char *attach;         /* NULL: this process was started as the domain        */
-    unsigned refs;        /* disks; guests_lock of guest.c                       */
+    unsigned refs;        /* devices; guests_lock of guest.c                       */
     struct hyp *hyp;
     struct store *store;
-    int wake_fd;          /* eventfd: look at the disks again                    */
+    int wake_fd;          /* eventfd: look at the devices again                    */
     pthread_t thread;
 
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* a disk took a step                                */
-    struct blkfront *disks;
-    unsigned ndisks;
+    pthread_cond_t changed; /* a device took a step                              */
+    struct device *devices;
+    unsigned ndevices;
     bool ending;          /* the thread shall return                             */
     bool stop_asked;      /* HYP_EV_STOP came                                    */
     bool gone;            /* the hypervisor or the store is                      */
@@ -52,7 +52,7 @@ void guest_put(struct guest *g);
  * For guest_get() and for tests. */
 int guest_new(struct guest **out, const char *attach, struct hyp *hyp, struct store *store);
 
-/* Makes the control thread look at every disk. */
+/* Makes the control thread look at every device. */
 void guest_wake(struct guest *g);
 /* Milliseconds of a clock that never jumps. */
 uint64_t guest_now(void);

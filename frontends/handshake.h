@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * handshake.h - a disk's way from phase to phase (disk.h).
+ * handshake.h - a device's way from phase to phase (device.h).
  *
  * Level-triggered: a step looks at the store, the queues and the clock as they
  * are now, never at which event came, so events may be lost or merged.  What a
@@ -10,19 +10,16 @@
 #ifndef BULKHEAD_HANDSHAKE_H
 #define BULKHEAD_HANDSHAKE_H
 
-#include "disk.h"
+#include "device.h"
 
-/* Pages that a queue must have for data: one request without indirection. */
-#define HANDSHAKE_POOL_MIN BLKIF_MAX_SEGMENTS_PER_REQUEST
-
-/* Takes all steps that can be taken now; true: at least one was, or the disk was
+/* Takes all steps that can be taken now; true: at least one was, or the device was
  * refused for good. */
-bool handshake_step(struct blkfront *d, uint64_t now);
+bool handshake_step(struct device *d, uint64_t now);
 /* When the next step is due by the clock, after steps at `now`; UINT64_MAX: never. */
-uint64_t handshake_due(const struct blkfront *d, uint64_t now);
+uint64_t handshake_due(const struct device *d, uint64_t now);
 /* The hypervisor is gone. */
-void handshake_lost(struct blkfront *d, const char *why);
+void handshake_lost(struct device *d, const char *why);
 /* Frees queues; the pool is left to hyp_close(). */
-void handshake_abandon(struct blkfront *d);
+void handshake_abandon(struct device *d);
 
 #endif

@@ -1,30 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * queue.h - one queue of a disk: ring, shadow, doorbell.
+ * queue.h - the life of a queue, whatever travels on its rings.
  *
- * The hot path of the block frontend.  Every request in flight has a private
- * shadow that holds all of it; the shared ring, the descriptor pages and the
- * data are written here but never believed.  A response is copied once and
- * checked against the shadow: the id (slot and sequence number, so that an id
- * answered before is no id), the operation and the status.
+ * Two threads.  The *owner* is whichever thread the user lets work with the
+ * queue.  The *control* thread makes and ends connections.  They meet in one
+ * atomic word, the state, and no request takes a lock:
  *
- * Two threads.  The *owner* is whichever thread the user lets submit and reap.
- * The *control* thread makes and ends connections.  They meet in one atomic
- * word, the state, and no request takes a lock:
- *
- *              owner: submit            control: the connection is down
+ *             owner: works              control: the connection is down
  *      IDLE  ---------------->  BUSY  ---------------------------------->  DOWN
  *       |    <----------------   |          (or the owner caught a lie)     |
- *       |     owner: last reap                                              |
- *       | control: down                         owner: reaped all as -EIO   |
+ *       |     owner: at rest                                                |
+ *       | control: down                   owner: has let go of everything   |
  *       v                                                                   |
  *     DRAINED  <------------------------------------------------------------+
  *       |
  *       +--> IDLE   control: connected again
  *
- * While BUSY or DOWN the ring, the channel and the shadow are the owner's, in
- * IDLE no one's, in DRAINED the control thread's.  Under load the state stays
- * BUSY: the owner pays one load, and one exchange at either end of a busy spell.
+ * While BUSY or DOWN the rings and the channels are the owner's, in IDLE no
+ * one's, in DRAINED the control thread's.  Under load the state stays BUSY: the
+ * owner pays one load, and one exchange at either end of a busy spell.  When a
+ * queue is at rest its class says: blkqueue.h, netqueue.h, which have a struct
+ * queue as their first member.
  *
  * Needs no store: tests and fuzzers play the backend on the same pages.
  */
@@ -34,116 +30,97 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../hyp-shim/blkproto.h"
 #include "../hyp-shim/hyp.h"
-#include "../hyp-shim/ring.h"
-#include "include/bulkhead/blkfront.h"
-#include "pool.h"
 
-/* What was agreed with the backend. Checked by whoever fills it in. */
-struct blkqueue_terms {
-    uint64_t disk_bytes;
-    uint32_t sector_bytes; /* 512, 1024, 2048 or 4096                            */
-    uint32_t max_segments; /* pages of a request, at most BLK_MAX_INDIRECT_SEGMENTS */
-    uint16_t handle;
-    bool readonly, can_flush, native_fua, can_discard, can_zeroes;
-};
+#define QUEUE_CHANNELS_MAX 2u
 
-enum blkqueue_state { BLKQUEUE_DRAINED, BLKQUEUE_IDLE, BLKQUEUE_BUSY, BLKQUEUE_DOWN };
+enum queue_state { QUEUE_DRAINED, QUEUE_IDLE, QUEUE_BUSY, QUEUE_DOWN };
 
-/* How a backend can be caught. */
-enum blkqueue_lie {
-    BLKQUEUE_HONEST,
-    BLKQUEUE_BAD_INDEX,     /* more responses than requests                      */
-    BLKQUEUE_BAD_ID,        /* of no request in flight                           */
-    BLKQUEUE_BAD_OPERATION, /* not what was asked                                */
-    BLKQUEUE_BAD_STATUS,
-    BLKQUEUE_STORM,         /* rings on and on and answers nothing               */
-    BLKQUEUE_LIES
-};
-const char *blkqueue_lie_name(enum blkqueue_lie lie);
-
-/* A request in flight: enough to send it again. */
-struct blkqueue_shadow {
-    uint64_t id;           /* sequence number and slot; BLKQUEUE_FREE_ID: free   */
-    uint64_t order;        /* sequence number of its first sending               */
-    struct blkfront_io io; /* as submitted                                       */
-    uint8_t operation;     /* on the ring now                                    */
-    uint8_t inner;         /* of an indirect request; else as operation          */
-    uint8_t then_flush;    /* a write whose FUA is a flush that follows it       */
-};
-#define BLKQUEUE_FREE_ID UINT64_MAX
-
-/* Written by the owner, read by anyone: relaxed atomics. */
-struct blkqueue_counters {
-    uint64_t requests, bytes, errors, doorbells, wakeups;
-    uint64_t lies[BLKQUEUE_LIES];
-};
-
-struct blkqueue {
-    uint32_t state;        /* enum blkqueue_state; atomic                        */
-    uint32_t inflight;
-    uint32_t free_slots;   /* entries on the stack `slot`                        */
-    uint32_t slots;        /* of the ring and of the shadow                      */
-    struct ring_front ring;
-    struct blkqueue_shadow *shadow;
-    uint16_t *slot;
-    uint64_t sequence;     /* of the last request sent                           */
-    const struct blkqueue_terms *terms;
-    struct hyp_pool *grants;
-    struct hyp_evtchn *channel;
-    uint8_t *data;         /* the queue's data pages                             */
-    size_t data_bytes;
-    uint32_t data_page;    /* index of the first of them in the pool             */
-    uint32_t desc_page;    /* index of the descriptor page of slot 0             */
-    uint32_t ring_page, ring_pages;
-    struct blkqueue_counters counters;
-    struct blkpool pool;
-
-    uint32_t dead_slot;    /* next slot to look at when all is lost              */
-    uint32_t idle_rings;   /* doorbells since the last response                  */
+struct queue {
+    uint32_t state;        /* enum queue_state; atomic                           */
     uint32_t gone;         /* no hypervisor any more; atomic                     */
     uint32_t kicked;       /* kick_fd is readable; atomic                        */
+    uint32_t idle_rings;   /* doorbells since the last response                  */
+    struct hyp_pool *grants;
+    struct hyp_evtchn *channel[QUEUE_CHANNELS_MAX];
+    unsigned nchannels;    /* 0: none                                            */
     int epoll_fd;          /* the one descriptor that users see                  */
     int kick_fd;           /* eventfd: look here although no one rang            */
     int control_fd;        /* eventfd of the control thread; not ours            */
+    const char *lie;       /* how the backend was caught, since attach; atomic   */
+    uint64_t doorbells, wakeups; /* by the owner, as queue_count()               */
 };
 
-/* Where a queue lives in its pool, in pages. */
-struct blkqueue_place {
-    uint32_t ring_page, ring_pages; /* 1..BLK_MAX_RING_PAGES, a power of two     */
-    uint32_t desc_page;             /* one page for each slot                    */
-    uint32_t data_page, data_pages;
-};
+/* A counter that one thread writes and any thread reads. */
+static inline void queue_count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
 
-/* Slots of a queue with that many ring pages. */
-uint32_t blkqueue_slots(uint32_t ring_pages);
+static inline uint64_t queue_counted(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
 
-/* Makes a queue, DRAINED. The pool must hold all pages of the place. terms and
- * control_fd must outlive the queue. */
-int blkqueue_init(struct blkqueue *q, struct hyp_pool *grants, const struct blkqueue_place *place,
-                  const struct blkqueue_terms *terms, int control_fd);
-void blkqueue_destroy(struct blkqueue *q);
+static inline uint32_t queue_state(const struct queue *q)
+{
+    return __atomic_load_n(&q->state, __ATOMIC_ACQUIRE);
+}
+
+static inline bool queue_move(struct queue *q, uint32_t from, uint32_t to)
+{
+    return __atomic_compare_exchange_n(&q->state, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+static inline bool queue_gone(const struct queue *q)
+{
+    return __atomic_load_n(&q->gone, __ATOMIC_ACQUIRE);
+}
+
+/* Makes a queue, DRAINED, over a pool. control_fd must outlive it. 0 or a
+ * negative errno; queue_destroy() in either case. */
+int queue_init(struct queue *q, struct hyp_pool *grants, int control_fd);
+void queue_destroy(struct queue *q);
 
 /* ---- control thread */
 
-/* DRAINED: makes the ring anew and takes the channel over, on success. */
-int blkqueue_attach(struct blkqueue *q, struct hyp_evtchn *channel);
+/* DRAINED: takes the channels over, on success. */
+int queue_attach(struct queue *q, struct hyp_evtchn *const *channels, unsigned n);
 /* DRAINED -> IDLE: the backend is connected. */
-void blkqueue_start(struct blkqueue *q);
-/* The connection is down; -> DRAINED now, or after the owner reaped. */
-void blkqueue_stop(struct blkqueue *q);
-bool blkqueue_drained(const struct blkqueue *q);
-/* DRAINED: closes the channel, if any. */
-void blkqueue_detach(struct blkqueue *q);
-/* From now on -ENOTCONN instead of -EIO. */
-void blkqueue_set_gone(struct blkqueue *q);
+void queue_start(struct queue *q);
+/* The connection is down; -> DRAINED now, or after the owner let go. */
+void queue_stop(struct queue *q);
+bool queue_drained(const struct queue *q);
+/* DRAINED: closes the channels, if any. */
+void queue_detach(struct queue *q);
+/* There is no hypervisor any more. */
+void queue_set_gone(struct queue *q);
+/* Makes the user's descriptor readable. Any thread. */
+void queue_kick(struct queue *q);
 
-/* ---- owner; as the functions of blkfront.h */
+/* ---- owner */
 
-int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned n);
-int blkqueue_reap(struct blkqueue *q, struct blkfront_result *out, unsigned n);
-int blkqueue_idle(struct blkqueue *q);
-int blkqueue_wait(struct blkqueue *q, int timeout_ms);
+/* The owner takes the rings; false: there is no connection. */
+static inline bool queue_take(struct queue *q)
+{
+    uint32_t s = queue_state(q);
+    return s == QUEUE_BUSY || (s == QUEUE_IDLE && queue_move(q, QUEUE_IDLE, QUEUE_BUSY));
+}
+/* The owner lets go of them. */
+void queue_rest(struct queue *q);
+/* The owner caught the backend: ends the connection. lie: a constant. */
+void queue_caught(struct queue *q, const char *lie);
+/* Rings channel i. */
+void queue_ring(struct queue *q, unsigned i);
+/* Forgets that queue_kick() was called. */
+void queue_forget_kick(struct queue *q);
+/* Forgets the rings so far; true: there were some. */
+bool queue_take_rings(struct queue *q);
+/* There were some and no response. A truthful backend rings after it responded;
+ * one that rings for nothing costs a look, each time (XSA-391). True: that was
+ * too often since idle_rings was set to 0, which its class does at a response. */
+bool queue_storm(struct queue *q);
+/* Sleeps on the descriptor; 1 perhaps, 0 timeout. */
+int queue_sleep(struct queue *q, int timeout_ms);
 
 #endif

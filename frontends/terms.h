@@ -1,28 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * terms.h - what a disk and its backend agree on.
- *
- * Everything read here was written by a driver domain and may be a lie: numbers
- * are bounded, what cannot be is refused with a reason.  The first connection
- * settles the terms for the life of the handle; a later backend that offers
- * less, or another disk, is refused.  Called with the guest's lock held.
+ * terms.h - how terms are read, and told when there are none: what blkterms.h and
+ * netterms.h have in common.  Called with the guest's lock held.
  */
 #ifndef BULKHEAD_TERMS_H
 #define BULKHEAD_TERMS_H
 
-#include "disk.h"
+#include "device.h"
 
-/* The backend is in InitWait: queues, ring, pool and grants, from its features. */
-int terms_accept_offer(struct blkfront *d);
-/* The backend is Connected: size, sectors and operations. */
-int terms_accept_disk(struct blkfront *d);
+/* Notes what went wrong, here and in the store for the operator, as "NOUN NAME: ...";
+ * returns err. */
+int terms_trouble(struct device *d, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* As terms_trouble(), and there is no sense in trying to open the device further.
+ * One that was open tries again: the next driver domain may be a better one. */
+#define terms_refuse(d, err, ...) \
+    ((d)->opened ? terms_trouble((d), (err), __VA_ARGS__) \
+                 : ((d)->error = terms_trouble((d), (err), __VA_ARGS__)))
 
-/* Notes what went wrong, here and in the store for the operator; returns err. */
-int disk_trouble(struct blkfront *d, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* As disk_trouble(), and there is no sense in trying to open the disk further. One
- * that was open tries again: the next driver domain may be a better one. */
-#define disk_refuse(d, err, ...) \
-    ((d)->opened ? disk_trouble((d), (err), __VA_ARGS__) \
-                 : ((d)->error = disk_trouble((d), (err), __VA_ARGS__)))
+/* A number of the backend's, which may be a lie: within least..most, least when it
+ * is none. */
+unsigned terms_bounded(struct device *d, const char *key, unsigned least, unsigned most);
+/* What the toolstack configured in our own directory; it is trusted. */
+unsigned terms_configured(struct device *d, const char *key, unsigned dflt);
+/* How many queues: as wanted, else as configured, else 1; never more than offered. */
+unsigned terms_queues(struct device *d, unsigned want, unsigned offered);
+/* Pages of each queue: as wanted, else as configured, else dflt; refuses fewer than
+ * `least`, and too many. */
+int terms_pool_pages(struct device *d, unsigned want, unsigned dflt, unsigned least, unsigned *out);
+/* What "bulkhead-grants" says: its index in names, which ends with NULL; else 0. */
+unsigned terms_grants(struct device *d, const char *const *names);
 
 #endif

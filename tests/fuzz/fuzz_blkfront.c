@@ -8,159 +8,43 @@
  * accepted has exactly one result; no result comes for any other; the frontend
  * writes to no data page; nothing is left behind.
  */
-#include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
-
-#include "../../frontends/disk.h"
-#include "../../frontends/terms.h"
-#include "../fake_hyp.h"
-
-#define FRONT 5
-#define BACK  3
-#define PAGES 32 /* of data */
-#define DATA  0x5a
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
-
-/* -------------------------------------------------------------------- input */
-
-static const uint8_t *in;
-static size_t left;
-
-static void take(void *out, size_t n)
-{
-    size_t have = n < left ? n : left;
-    memset(out, 0, n);
-    memcpy(out, in, have);
-    in += have;
-    left -= have;
-}
-
-static uint8_t byte(void)
-{
-    uint8_t b;
-    take(&b, 1);
-    return b;
-}
-
-static uint32_t word(void)
-{
-    uint32_t w;
-    take(&w, 4);
-    return w;
-}
-
-/* --------------------------------------- the store, as far as terms.c needs it */
-
-static struct { const char *key; bool there; uint64_t value; } features[] = {
-    { "multi-queue-max-queues", false, 0 },
-    { "max-ring-page-order", false, 0 },
-    { "feature-max-indirect-segments", false, 0 },
-    { "feature-persistent", false, 0 },
-    { "feature-grant-copy", false, 0 },
-    { "feature-flush-cache", false, 0 },
-    { "feature-write-fua", false, 0 },
-    { "feature-discard", false, 0 },
-    { "feature-write-zeroes", false, 0 },
-    { "discard-granularity", false, 0 },
-    { "sectors", false, 0 },
-    { "sector-size", false, 0 },
-    { "physical-sector-size", false, 0 },
-    { "info", false, 0 },
+static const char *const feature_keys[] = {
+    "multi-queue-max-queues", "max-ring-page-order", "feature-max-indirect-segments",
+    "feature-persistent", "feature-grant-copy", "feature-flush-cache", "feature-write-fua",
+    "feature-discard", "feature-write-zeroes", "discard-granularity", "sectors", "sector-size",
+    "physical-sector-size", "info",
 };
-#define FEATURES (sizeof(features) / sizeof(features[0]))
 
-/* One byte says absent, small, a power of two, its neighbours, or eight raw bytes. */
-static void take_features(void)
-{
-    for (size_t i = 0; i < FEATURES; i++) {
-        uint8_t how = byte();
-        features[i].there = how != 0;
-        if (how < 128)
-            features[i].value = how - 1u;
-        else if (how < 255)
-            features[i].value = (1ull << (how & 63)) - (how >> 6 & 1);
-        else
-            take(&features[i].value, 8);
-    }
-}
+#include "fuzz_front.h"
 
-int store_read_number(struct store *st, store_txn t, const char *dir, const char *key, uint64_t max,
-                      uint64_t *out)
-{
-    (void)st, (void)t;
-    for (size_t i = 0; i < FEATURES && strcmp(dir, "/peer") == 0; i++)
-        if (strcmp(key, features[i].key) == 0 && features[i].there) {
-            *out = features[i].value;
-            return *out > max ? -EINVAL : 0;
-        }
-    return -ENOENT;
-}
+#include "../../frontends/blkterms.h"
+#include "../../frontends/disk.h"
 
-int store_read(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
-{
-    (void)st, (void)t, (void)path, (void)buf, (void)cap;
-    return -ENOENT;
-}
-
-int store_printf(struct store *st, store_txn t, const char *dir, const char *key, const char *fmt, ...)
-{
-    (void)st, (void)t, (void)dir, (void)key, (void)fmt;
-    return 0;
-}
-
-int store_txn_begin(struct store *st, store_txn *t)
-{
-    (void)st;
-    *t = 1;
-    return 0;
-}
-
-int store_txn_commit(struct store *st, store_txn t)
-{
-    (void)st, (void)t;
-    return 0;
-}
-
-void store_txn_abort(struct store *st, store_txn t)
-{
-    (void)st, (void)t;
-}
+#define PAGES 32 /* of data */
 
 /* False: refused, as it should be now and then. */
-static bool agree(struct blkfront *d)
+static bool agree(struct blkfront *disk)
 {
-    static struct guest guest;
-    memset(d, 0, sizeof(*d));
-    d->guest = &guest;
-    strcpy(d->bus.own, "/own");
-    strcpy(d->bus.peer, "/peer");
-    d->want.pool_pages = PAGES;
-    d->want.ring_pages = 1u << byte() % 5;
-    d->want.queues = byte();
-    d->want.grants = byte() % 4;
-    if (terms_accept_offer(d) || terms_accept_disk(d)) {
+    static const struct device_class cls = { .noun = "disk" };
+    struct device *d = &disk->device;
+    memset(disk, 0, sizeof(*disk));
+    make_device(d, &cls);
+    disk->want.pool_pages = PAGES;
+    disk->want.ring_pages = 1u << byte() % 5;
+    disk->want.queues = byte();
+    disk->want.grants = byte() % 4;
+    if (blkterms_accept_offer(d) || blkterms_accept_device(d)) {
         must(d->error < 0 && d->why[0]);
         return false;
     }
-    const struct blkqueue_terms *t = &d->terms;
-    must(d->nqueues >= 1 && d->nqueues <= BLK_MAX_QUEUES && d->pool_pages == PAGES);
-    must(d->ring_pages >= 1 && d->ring_pages <= d->want.ring_pages && !(d->ring_pages & (d->ring_pages - 1)));
+    const struct blkqueue_terms *t = &disk->terms;
+    must(d->nqueues >= 1 && d->nqueues <= BLK_MAX_QUEUES && disk->data_pages == PAGES);
+    must(disk->ring_pages >= 1 && disk->ring_pages <= disk->want.ring_pages
+         && !(disk->ring_pages & (disk->ring_pages - 1)));
     must(t->max_segments >= BLKIF_MAX_SEGMENTS_PER_REQUEST && t->max_segments <= PAGES);
     must(t->sector_bytes >= 512 && t->sector_bytes <= 4096 && !(t->sector_bytes & (t->sector_bytes - 1)));
     must(t->disk_bytes > 0 && t->disk_bytes <= INT64_MAX && t->disk_bytes % t->sector_bytes == 0);
-    must(d->info.physical_bytes >= t->sector_bytes && d->info.bytes == t->disk_bytes);
+    must(disk->info.physical_bytes >= t->sector_bytes && disk->info.bytes == t->disk_bytes);
     return true;
 }
 
@@ -191,7 +75,7 @@ static void attach(void)
     must(hyp_evtchn_bind(w.back, FRONT, hyp_evtchn_port(channel), &w.doorbell) == 0);
     must(ring_back_attach(&w.ring, w.view, w.q.ring_pages * HYP_PAGE_SIZE, sizeof(struct blkif_request)));
     w.nseen = 0;
-    blkqueue_start(&w.q);
+    queue_start(&w.q.queue);
 }
 
 static void up(struct blkfront *d, int control_fd)
@@ -258,15 +142,15 @@ static void submit(const struct blkfront *d)
 
 static void down(void)
 {
-    blkqueue_stop(&w.q);
+    queue_stop(&w.q.queue);
     for (unsigned turn = 0; nopen > 0; turn++) {
         must(turn < 1024);
         reap(7);
     }
     reap(64);
-    must(blkqueue_drained(&w.q) && w.q.inflight == 0 && w.q.free_slots == w.q.slots);
+    must(queue_drained(&w.q.queue) && w.q.inflight == 0 && w.q.free_slots == w.q.slots);
     hyp_evtchn_close(w.doorbell);
-    blkqueue_detach(&w.q);
+    queue_detach(&w.q.queue);
 }
 
 /* -------------------------------------------------- what the backend gets up to */
@@ -341,9 +225,9 @@ static void turn(const struct blkfront *d)
         blkqueue_wait(&w.q, 0);
         break;
     }
-    if (blkqueue_drained(&w.q) && left > 0 && byte() & 1) {
+    if (queue_drained(&w.q.queue) && left > 0 && byte() & 1) {
         hyp_evtchn_close(w.doorbell);
-        blkqueue_detach(&w.q);
+        queue_detach(&w.q.queue);
         attach();
     }
 }

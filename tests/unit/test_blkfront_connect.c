@@ -2,263 +2,20 @@
 /*
  * blkfront_open() to blkfront_close(): handshake, hostile features, death and
  * rebirth of the driver domain.  The hypervisor is the fake one, the store a
- * table in this file, the backend the test itself.
+ * table, the backend the test itself.
  */
-#include "test_blkfront.h"
+#define FE 5
+#define F  "/local/domain/5/device/vbd/51712"
+#define B  "/local/domain/%u/backend/vbd/5/51712"
+#include "test_front_connect.h"
 
-#include <stdio.h>
-#include <time.h>
+#include "../../frontends/blkqueue.h"
 
-#include "../../frontends/guest.h"
-#include "../../hyp-shim/store.h"
-#include "../../hyp-shim/xenbus.h"
+#define BYTES  (8u << 20)
+#define QUEUES 3
 
-/* ------------------------------------------------------------ a small store */
-
-#define NODES   256
-#define WATCHES 32
-
-struct store {
-    int fd;
-    char watch[WATCHES][STORE_PATH_MAX];
-    unsigned fired;
-};
-
-static pthread_mutex_t store_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct { char path[STORE_PATH_MAX], value[STORE_VALUE_MAX]; } nodes[NODES];
-static struct store *client;
-
-static int node_at(const char *path)
-{
-    for (int i = 0; i < NODES; i++)
-        if (strcmp(nodes[i].path, path) == 0)
-            return i;
-    return -1;
-}
-
-static void fire(const char *path)
-{
-    uint64_t one = 1;
-    for (int i = 0; client && i < WATCHES; i++) {
-        size_t n = strlen(client->watch[i]);
-        if (n && strncmp(path, client->watch[i], n) == 0 && (path[n] == '\0' || path[n] == '/')) {
-            client->fired++;
-            assert_int_equal(write(client->fd, &one, sizeof(one)), sizeof(one));
-        }
-    }
-}
-
-static void set(const char *path, const char *value)
-{
-    pthread_mutex_lock(&store_lock);
-    int i = node_at(path);
-    if (i < 0 && (i = node_at("")) < 0)
-        abort();
-    snprintf(nodes[i].path, sizeof(nodes[i].path), "%s", path);
-    snprintf(nodes[i].value, sizeof(nodes[i].value), "%s", value);
-    fire(path);
-    pthread_mutex_unlock(&store_lock);
-}
-
-static int get(const char *path, char *buf, size_t cap)
-{
-    pthread_mutex_lock(&store_lock);
-    int i = node_at(path);
-    if (i >= 0)
-        snprintf(buf, cap, "%s", nodes[i].value);
-    pthread_mutex_unlock(&store_lock);
-    return i < 0 ? -ENOENT : (int)strlen(buf);
-}
-
-static void unset_below(const char *dir)
-{
-    size_t n = strlen(dir);
-    pthread_mutex_lock(&store_lock);
-    for (int i = 0; i < NODES; i++)
-        if (strncmp(nodes[i].path, dir, n) == 0 && (nodes[i].path[n] == '/' || nodes[i].path[n] == '\0')) {
-            fire(nodes[i].path);
-            nodes[i].path[0] = '\0';
-        }
-    pthread_mutex_unlock(&store_lock);
-}
-
-int store_open(struct store **out, struct hyp *hyp)
-{
-    (void)hyp;
-    *out = client = calloc(1, sizeof(**out));
-    client->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return 0;
-}
-
-void store_close(struct store *st)
-{
-    client = NULL;
-    close(st->fd);
-    free(st);
-}
-
-int store_fd(const struct store *st)
-{
-    return st->fd;
-}
-
-int store_read(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
-{
-    (void)st, (void)t;
-    return get(path, buf, cap);
-}
-
-int store_write(struct store *st, store_txn t, const char *path, const char *value)
-{
-    (void)st, (void)t;
-    set(path, value);
-    return 0;
-}
-
-int store_mkdir(struct store *st, store_txn t, const char *path)
-{
-    return store_write(st, t, path, "");
-}
-
-int store_rm(struct store *st, store_txn t, const char *path)
-{
-    (void)st, (void)t;
-    unset_below(path);
-    return 0;
-}
-
-int store_directory(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
-{
-    (void)st, (void)t, (void)cap;
-    size_t n = strlen(path), used = 0;
-    int names = 0;
-    pthread_mutex_lock(&store_lock);
-    for (int i = 0; i < NODES; i++) {
-        char name[64];
-        if (strncmp(nodes[i].path, path, n) != 0 || nodes[i].path[n] != '/'
-            || sscanf(nodes[i].path + n + 1, "%63[^/]", name) != 1)
-            continue;
-        size_t at = 0;
-        while (at < used && strcmp(buf + at, name) != 0)
-            at += strlen(buf + at) + 1;
-        if (at == used) {
-            memcpy(buf + used, name, strlen(name) + 1);
-            used += strlen(name) + 1;
-            names++;
-        }
-    }
-    pthread_mutex_unlock(&store_lock);
-    return names ? names : -ENOENT;
-}
-
-int store_read_number(struct store *st, store_txn t, const char *dir, const char *key, uint64_t max,
-                      uint64_t *out)
-{
-    char path[2 * STORE_PATH_MAX], text[STORE_VALUE_MAX], *end;
-    snprintf(path, sizeof(path), "%s/%s", dir, key);
-    int n = store_read(st, t, path, text, sizeof(text));
-    if (n < 0)
-        return n;
-    errno = 0;
-    *out = strtoull(text, &end, 10);
-    return errno || n == 0 || *end || text[0] == '-' || *out > max ? -EINVAL : 0;
-}
-
-int store_printf(struct store *st, store_txn t, const char *dir, const char *key, const char *fmt, ...)
-{
-    char path[2 * STORE_PATH_MAX], text[STORE_VALUE_MAX];
-    va_list ap;
-    snprintf(path, sizeof(path), "%s/%s", dir, key);
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    return store_write(st, t, path, text);
-}
-
-static int watch_change(struct store *st, const char *from, const char *to)
-{
-    int err = -ENOSPC;
-    pthread_mutex_lock(&store_lock);
-    for (int i = 0; err && i < WATCHES; i++)
-        if (strcmp(st->watch[i], from) == 0) {
-            snprintf(st->watch[i], STORE_PATH_MAX, "%s", to);
-            err = 0;
-        }
-    if (!err && *to)
-        fire(to);
-    pthread_mutex_unlock(&store_lock);
-    return err;
-}
-
-int store_watch(struct store *st, const char *path, const char *token)
-{
-    (void)token;
-    return watch_change(st, "", path);
-}
-
-int store_unwatch(struct store *st, const char *path, const char *token)
-{
-    (void)token;
-    return watch_change(st, path, "");
-}
-
-int store_next_event(struct store *st, struct store_event *ev)
-{
-    uint64_t n;
-    memset(ev, 0, sizeof(*ev));
-    pthread_mutex_lock(&store_lock);
-    int some = st->fired > 0;
-    st->fired -= some ? 1 : 0;
-    if (!st->fired && read(st->fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
-        abort();
-    pthread_mutex_unlock(&store_lock);
-    return some;
-}
-
-int store_txn_begin(struct store *st, store_txn *t)
-{
-    (void)st;
-    *t = 1;
-    return 0;
-}
-
-/* Every second commit must be done again. */
-int store_txn_commit(struct store *st, store_txn t)
-{
-    static unsigned commits;
-    (void)st, (void)t;
-    return commits++ % 2 ? 0 : -EAGAIN;
-}
-
-void store_txn_abort(struct store *st, store_txn t)
-{
-    (void)st, (void)t;
-}
-
-/* ----------------------------------------------------- toolstack and backend */
-
-#define GUEST   "/tests/attach.sock"
-#define FE      5
-#define F       "/local/domain/5/device/vbd/51712"
-#define BYTES   (8u << 20)
-#define QUEUES  3
-
-struct backend {
-    domid_t domid;
-    char dir[STORE_PATH_MAX];
-    struct hyp *hyp;
-    struct hyp_map *map;
-    unsigned queues;
-    struct ring_back ring[QUEUES];
-    void *ring_va[QUEUES];
-    unsigned ring_pages;
-    struct hyp_evtchn *door[QUEUES];
-};
-
-static struct backend be;
+static struct ring_back ring[QUEUES];
 static uint8_t disk[BYTES];
-static char why[256];
-static unsigned news[4];
 
 static void told(void *arg, enum blkfront_news what)
 {
@@ -266,35 +23,6 @@ static void told(void *arg, enum blkfront_news what)
     __atomic_add_fetch(&news[what], 1, __ATOMIC_RELEASE);
 }
 
-static void be_set(const char *key, const char *value)
-{
-    char path[2 * STORE_PATH_MAX];
-    snprintf(path, sizeof(path), "%s/%s", be.dir, key);
-    set(path, value);
-}
-
-static unsigned f_number(const char *key)
-{
-    char path[2 * STORE_PATH_MAX], text[STORE_VALUE_MAX];
-    snprintf(path, sizeof(path), F "/%s", key);
-    return get(path, text, sizeof(text)) < 0 ? UINT32_MAX : (unsigned)strtoul(text, NULL, 10);
-}
-
-static void nap(void)
-{
-    nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
-}
-
-static void await_state(enum xenbus_state state)
-{
-    for (int i = 0; f_number("state") != state; i++) {
-        if (i > 20000)
-            fail_msg("frontend stays in state %u, not %u", f_number("state"), state);
-        nap();
-    }
-}
-
-/* A new driver domain, in InitWait. */
 static void be_make(domid_t domid)
 {
     static const char *const features[][2] = {
@@ -304,22 +32,7 @@ static void be_make(domid_t domid)
         { "max-ring-page-order", "4" }, { "multi-queue-max-queues", "8" }, { "sectors", "16384" },
         { "sector-size", "512" }, { "physical-sector-size", "4096" }, { "info", "0" },
     };
-    memset(&be, 0, sizeof(be));
-    be.domid = domid;
-    be.hyp = fake_hyp_new(domid);
-    snprintf(be.dir, sizeof(be.dir), "/local/domain/%u/backend/vbd/%d/51712", domid, FE);
-    for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
-        be_set(features[i][0], features[i][1]);
-    be_set("state", "2");
-}
-
-/* The toolstack tells the guest of it. */
-static void be_tell(void)
-{
-    char text[16];
-    set(F "/backend", be.dir);
-    snprintf(text, sizeof(text), "%u", be.domid);
-    set(F "/backend-id", text);
+    be_make_with(domid, features, sizeof(features) / sizeof(features[0]));
 }
 
 static void be_born(domid_t domid)
@@ -328,66 +41,26 @@ static void be_born(domid_t domid)
     be_tell();
 }
 
-static void be_dead(void)
-{
-    if (be.map)
-        hyp_map_close(be.map);
-    for (unsigned i = 0; i < be.queues; i++)
-        hyp_evtchn_close(be.door[i]);
-    hyp_close(be.hyp);
-    unset_below(be.dir);
-    memset(&be, 0, sizeof(be));
-}
-
-static unsigned key_number(unsigned queue, const char *key)
-{
-    char name[64];
-    snprintf(name, sizeof(name), be.queues > 1 ? "queue-%u/%s" : "%.0u%s", queue, key);
-    return f_number(name);
-}
-
 /* Takes what the frontend offers; -> Connected. */
 static void be_connect(void)
 {
-    await_state(XenbusStateInitialised);
-    be.queues = f_number("multi-queue-num-queues") == UINT32_MAX ? 1 : f_number("multi-queue-num-queues");
+    be_accept();
     assert_in_range(be.queues, 1, QUEUES);
-    unsigned order = f_number("ring-page-order");
-    be.ring_pages = order == UINT32_MAX ? 1 : 1u << order;
-    assert_int_equal(hyp_map_open(be.hyp, FE, &be.map), 0);
+    unsigned order = f_number("ring-page-order"), pages = order == UINT32_MAX ? 1 : 1u << order;
     for (unsigned q = 0; q < be.queues; q++) {
         grant_ref_t refs[BLK_MAX_RING_PAGES];
-        for (unsigned p = 0; p < be.ring_pages; p++) {
-            char key[16];
-            snprintf(key, sizeof(key), be.ring_pages > 1 ? "ring-ref%u" : "ring-ref", p);
+        void *va;
+        for (unsigned p = 0; p < pages; p++) {
+            char key[24];
+            snprintf(key, sizeof(key), pages > 1 ? "ring-ref%u" : "ring-ref", p);
             refs[p] = key_number(q, key);
         }
-        assert_int_equal(hyp_map_grants(be.map, refs, be.ring_pages, 0, &be.ring_va[q]), 0);
-        assert_true(ring_back_attach(&be.ring[q], be.ring_va[q], be.ring_pages * HYP_PAGE_SIZE,
-                                     sizeof(struct blkif_request)));
-        assert_int_equal(hyp_evtchn_bind(be.hyp, FE, key_number(q, "event-channel"), &be.door[q]), 0);
+        assert_int_equal(hyp_map_grants(be.map, refs, pages, 0, &va), 0);
+        assert_true(ring_back_attach(&ring[q], va, pages * HYP_PAGE_SIZE, sizeof(struct blkif_request)));
+        be_bind(q, "event-channel");
     }
     be_set("state", "4");
     await_state(XenbusStateConnected);
-}
-
-static void be_unmap(void)
-{
-    hyp_map_close(be.map);
-    for (unsigned i = 0; i < be.queues; i++)
-        hyp_evtchn_close(be.door[i]);
-    be.map = NULL;
-    be.queues = 0;
-}
-
-/* Follows the frontend's Closing; -> InitWait. */
-static void be_let_go(void)
-{
-    await_state(XenbusStateClosing);
-    be_unmap();
-    be_set("state", "5");
-    await_state(XenbusStateClosed);
-    be_set("state", "2");
 }
 
 static void move_data(const struct blkif_request *req)
@@ -423,16 +96,16 @@ static void be_respond(unsigned q, uint64_t id, uint8_t operation)
     memset(&rsp, 0, sizeof(rsp));
     rsp.id = id;
     rsp.operation = operation;
-    ring_back_put_response(&be.ring[q], &rsp, sizeof(rsp));
-    if (ring_back_push(&be.ring[q]))
+    ring_back_put_response(&ring[q], &rsp, sizeof(rsp));
+    if (ring_back_push(&ring[q]))
         hyp_evtchn_notify(be.door[q]);
 }
 
 static void be_serve(unsigned q)
 {
-    while (ring_back_waiting(&be.ring[q]) > 0) {
+    while (ring_back_waiting(&ring[q]) > 0) {
         struct blkif_request req;
-        ring_back_copy_request(&be.ring[q], &req);
+        ring_back_copy_request(&ring[q], &req);
         if (req.operation == BLKIF_OP_READ || req.operation == BLKIF_OP_WRITE
             || req.operation == BLK_OP_WRITE_FUA || req.operation == BLKIF_OP_INDIRECT)
             move_data(&req);
@@ -441,8 +114,6 @@ static void be_serve(unsigned q)
 }
 
 /* --------------------------------------------------------------- the frontend */
-
-static struct hyp *front_hyp;
 
 /* Opens on a thread of its own, since the test plays the backend meanwhile. */
 struct opening {
@@ -461,16 +132,10 @@ static void *open_thread(void *arg)
 
 static void open_start(struct opening *o, struct blkfront_options opt)
 {
-    struct guest *g;
     memset(o, 0, sizeof(*o));
     opt.attach = GUEST;
     o->opt = opt;
-    if (guest_get(&g, GUEST, false)) { /* hyp_open() fails: the guest is new */
-        struct store *st;
-        front_hyp = fake_hyp_new(FE);
-        assert_int_equal(store_open(&st, front_hyp), 0);
-        assert_int_equal(guest_new(&g, GUEST, front_hyp, st), 0);
-    }
+    guest_make();
     assert_int_equal(pthread_create(&o->thread, NULL, open_thread, o), 0);
 }
 
@@ -522,11 +187,8 @@ static int one(struct blkfront *d, unsigned queue, struct blkfront_io io)
 static int up(void **state)
 {
     (void)state;
-    memset(nodes, 0, sizeof(nodes));
-    memset(news, 0, sizeof(news));
+    connect_up();
     memset(disk, 0, sizeof(disk));
-    why[0] = '\0';
-    set(F "/state", "1");
     set(F "/dev", "vda");
     set(F "/virtual-device", "51712");
     return 0;
@@ -744,15 +406,6 @@ static void test_impossible_geometry(void **state)
 
 /* ------------------------------------------------------------ death, rebirth */
 
-static void await_news(enum blkfront_news what, unsigned n)
-{
-    for (int i = 0; __atomic_load_n(&news[what], __ATOMIC_ACQUIRE) < n; i++) {
-        if (i > 20000)
-            fail_msg("news %d did not come", (int)what);
-        nap();
-    }
-}
-
 /* All that is in flight comes as -EIO, once. */
 static void expect_all_lost(struct blkfront *d, unsigned n)
 {
@@ -933,17 +586,9 @@ static void test_xsa396_close_with_a_backend_that_clings(void **state)
     struct guest *g;
     assert_int_equal(guest_get(&g, GUEST, true), 0); /* the guest outlives its disk */
     blkfront_close(d);
-    assert_non_null(g->disks); /* still held, for nobody */
+    assert_non_null(g->devices); /* still held, for nobody */
     be_dead();
-    for (int i = 0; i < 20000; i++) {
-        pthread_mutex_lock(&g->lock);
-        bool free_now = !g->disks;
-        pthread_mutex_unlock(&g->lock);
-        if (free_now)
-            break;
-        nap();
-    }
-    assert_null(g->disks);
+    await_orphan_free(g);
     guest_put(g);
 }
 

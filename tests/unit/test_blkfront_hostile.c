@@ -45,8 +45,8 @@ static void expect_broken(enum blkqueue_lie lie, unsigned n, const uint64_t *coo
     assert_int_equal(got, n);
     assert_int_equal(seen, n);
     assert_int_equal(r.q.counters.lies[lie], 1);
-    assert_true(rig_control_called(&r)); /* drained: it may make the queue anew */
-    assert_true(blkqueue_drained(&r.q));
+    assert_true(sides_control_called(&r.sides)); /* drained: it may make the queue anew */
+    assert_true(queue_drained(&r.q.queue));
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 99)), -EIO);
     assert_int_equal(blkqueue_reap(&r.q, out, 8), 0);
 }
@@ -61,7 +61,7 @@ static void expect_fine(void)
         assert_int_equal(out[i].error, 0);
     for (int lie = 0; lie < BLKQUEUE_LIES; lie++)
         assert_int_equal(r.q.counters.lies[lie], 0);
-    assert_int_equal(r.q.state, BLKQUEUE_IDLE);
+    assert_int_equal(r.q.queue.state, QUEUE_IDLE);
 }
 
 static void answer_all(struct blkif_request req[3])
@@ -184,8 +184,8 @@ static void test_xsa376_index_lies(void **state)
     three(req);
     ring_store(&r.ring.shared->rsp_prod, UINT32_MAX); /* as seen by who wants to sleep */
     assert_true(blkqueue_idle(&r.q) > 0);
-    assert_true(rig_control_called(&r)); /* at once: other queues of the disk must hear of it */
-    assert_false(blkqueue_drained(&r.q));
+    assert_true(sides_control_called(&r.sides)); /* at once: other queues of the disk must hear of it */
+    assert_false(queue_drained(&r.q.queue));
     expect_broken(BLKQUEUE_BAD_INDEX, 3, all_three);
 }
 
@@ -198,7 +198,7 @@ static void test_answers_without_questions(void **state)
     assert_int_equal(blkqueue_reap(&r.q, out, 1), 0);
     assert_int_equal(blkqueue_idle(&r.q), 0);
     assert_int_equal(r.q.counters.lies[BLKQUEUE_BAD_INDEX], 1);
-    assert_true(blkqueue_drained(&r.q));
+    assert_true(queue_drained(&r.q.queue));
 }
 
 /* XSA-155, in its frontend half: what was checked must be what is used.  The
@@ -217,7 +217,7 @@ static void test_xsa155_shared_ring_is_never_read_back(void **state)
     rig_take(&r, &req[1]);
     memcpy(&ind, &req[1], sizeof(ind));
     memset(r.ring.slots, 0xff, (size_t)r.slots * sizeof(struct blkif_request));
-    memset(hyp_map_persistent(r.map, ind.indirect_grefs[0]), 0xff, HYP_PAGE_SIZE);
+    memset(hyp_map_persistent(r.sides.map, ind.indirect_grefs[0]), 0xff, HYP_PAGE_SIZE);
     ring_store(&r.ring.shared->req_prod, 0xdeadbeef); /* ours: we know what we wrote */
     ring_store(&r.ring.shared->req_event, 0xdeadbeef);
     rig_respond(&r, req[0].id, BLKIF_OP_WRITE, 0);
@@ -267,9 +267,9 @@ static void test_xsa391_control_rings_with_answers(void **state)
 static void test_xsa396_mapped_pool_is_not_freed(void **state)
 {
     (void)state;
-    blkqueue_stop(&r.q);
-    assert_int_equal(hyp_pool_end(r.pool), -EBUSY); /* its ring is mapped */
-    memset(hyp_pool_base(r.pool), 1, HYP_PAGE_SIZE); /* and the memory still ours */
+    queue_stop(&r.q.queue);
+    assert_int_equal(hyp_pool_end(r.sides.pool), -EBUSY); /* its ring is mapped */
+    memset(hyp_pool_base(r.sides.pool), 1, HYP_PAGE_SIZE); /* and the memory still ours */
     assert_int_equal(*(uint8_t *)r.ring_va, 1);
     /* control: rig_down() unmaps, and then it can be ended */
 }
@@ -310,13 +310,13 @@ static void test_xsa403_nothing_beside_the_request(void **state)
     assert_int_equal(req.nr_segments, 1);
     assert_int_equal(req.seg[0].first_sect, 1);
     assert_int_equal(req.seg[0].last_sect, 1);
-    const uint8_t *pool = hyp_map_persistent(r.map, hyp_pool_ref(r.pool, 0));
+    const uint8_t *pool = hyp_map_persistent(r.sides.map, hyp_pool_ref(r.sides.pool, 0));
     size_t shared = (size_t)(r.ring_pages + r.slots) * HYP_PAGE_SIZE, marks = 0;
     for (size_t i = 0; i < shared; i++)
         marks += pool[i] == 0xa5;
     assert_int_equal(marks, 0);
     /* control: the search finds what is there */
-    ((uint8_t *)hyp_pool_base(r.pool))[shared - 1] = 0xa5;
+    ((uint8_t *)hyp_pool_base(r.sides.pool))[shared - 1] = 0xa5;
     for (size_t i = marks = 0; i < shared; i++)
         marks += pool[i] == 0xa5;
     assert_int_equal(marks, 1);

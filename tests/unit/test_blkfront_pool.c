@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The page allocator of a queue: frontends/pool.c */
+/* The page allocator of a queue: frontends/blkpool.c */
 #include "test_blkfront.h"
 
-#include "../../frontends/pool.h"
+#include "../../frontends/blkpool.h"
 
 static void *const base = (void *)0x100000;
 

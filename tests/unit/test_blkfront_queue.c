@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Requests, results and sleeping of one queue: frontends/queue.c */
+/* Requests, results and sleeping of one queue: frontends/blkqueue.c */
 #include "test_blkfront.h"
 
 static struct rig r;
@@ -47,7 +47,7 @@ static void test_read_and_write_are_described_to_the_byte(void **state)
         assert_int_equal(req.handle, r.terms.handle);
         assert_int_equal(req.sector_number, io.offset / 512);
         for (uint32_t i = 0; i < 3; i++) {
-            assert_int_equal(req.seg[i].gref, hyp_pool_ref(r.pool, r.q.data_page + 2 + i));
+            assert_int_equal(req.seg[i].gref, hyp_pool_ref(r.sides.pool, r.q.data_page + 2 + i));
             assert_int_equal(req.seg[i].first_sect, i == 0 ? 2 : 0);
             assert_int_equal(req.seg[i].last_sect, i == 2 ? 0 : 7);
         }
@@ -114,10 +114,10 @@ static void test_indirect(void **state)
         assert_int_equal(ind.indirect_op, BLKIF_OP_WRITE);
         assert_int_equal(ind.nr_segments, sizes[k]);
         assert_int_equal(ind.sector_number, io.offset / 512);
-        const struct blkif_request_segment *seg = hyp_map_persistent(r.map, ind.indirect_grefs[0]);
+        const struct blkif_request_segment *seg = hyp_map_persistent(r.sides.map, ind.indirect_grefs[0]);
         assert_non_null(seg);
         for (uint32_t i = 0; i < sizes[k]; i++) {
-            assert_int_equal(seg[i].gref, hyp_pool_ref(r.pool, r.q.data_page + 3 + i));
+            assert_int_equal(seg[i].gref, hyp_pool_ref(r.sides.pool, r.q.data_page + 3 + i));
             assert_int_equal(seg[i].first_sect, 0);
             assert_int_equal(seg[i].last_sect, 7);
         }
@@ -140,7 +140,7 @@ static void test_every_slot_has_its_own_descriptor_page(void **state)
         rig_take(&r, &req);
         memcpy(&ind, &req, sizeof(ind));
         seen[i] = ind.indirect_grefs[0];
-        uint32_t page = seen[i] - hyp_pool_ref(r.pool, 0);
+        uint32_t page = seen[i] - hyp_pool_ref(r.sides.pool, 0);
         assert_in_range(page, r.ring_pages, r.ring_pages + r.slots - 1);
         for (uint32_t j = 0; j < i; j++)
             assert_int_not_equal(seen[i], seen[j]);
@@ -305,7 +305,7 @@ static void test_statuses(void **state)
         rig_expect(&r, i, all[i].error);
     }
     assert_int_equal(r.q.counters.errors, 2);
-    assert_int_equal(r.q.state, BLKQUEUE_IDLE);
+    assert_int_equal(r.q.queue.state, QUEUE_IDLE);
 }
 
 /* ----------------------------------------------------------------------- FUA */
@@ -375,15 +375,15 @@ static void test_one_doorbell_for_a_batch_and_none_while_the_backend_works(void 
     for (unsigned i = 0; i < 8; i++)
         ios[i] = rig_io(&r, BLKFRONT_READ, i);
     assert_int_equal(blkqueue_submit(&r.q, ios, 8), 8);
-    assert_int_equal(r.q.counters.doorbells, 1);
+    assert_int_equal(r.q.queue.doorbells, 1);
     assert_int_equal(blkqueue_submit(&r.q, ios, 8), 8); /* req_event is behind: awake already */
-    assert_int_equal(r.q.counters.doorbells, 1);
+    assert_int_equal(r.q.queue.doorbells, 1);
     struct blkif_request req;
     for (int i = 0; i < 16; i++)
         rig_take(&r, &req);
     assert_int_equal(ring_back_idle(&r.ring), 0); /* it sleeps */
     assert_int_equal(blkqueue_submit(&r.q, ios, 1), 1);
-    assert_int_equal(r.q.counters.doorbells, 2);
+    assert_int_equal(r.q.queue.doorbells, 2);
 }
 
 static void test_sleep_and_wake(void **state)
@@ -393,13 +393,13 @@ static void test_sleep_and_wake(void **state)
     assert_int_equal(blkqueue_wait(&r.q, 0), 0);
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 1)), 1);
     assert_int_equal(blkqueue_idle(&r.q), 0);
-    assert_false(rig_readable(&r));
+    assert_false(queue_readable(&r.q.queue));
     rig_serve(&r, BLKIF_RSP_OKAY);
-    assert_true(rig_readable(&r));
+    assert_true(queue_readable(&r.q.queue));
     assert_int_equal(blkqueue_wait(&r.q, -1), 1);
     rig_expect(&r, 1, 0);
     assert_int_equal(blkqueue_idle(&r.q), 0); /* the ring is forgotten */
-    assert_false(rig_readable(&r));
+    assert_false(queue_readable(&r.q.queue));
     /* A response before the sleep is seen without any doorbell. */
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 2)), 1);
     rig_serve(&r, BLKIF_RSP_OKAY);
@@ -412,13 +412,13 @@ static void test_sleep_and_wake(void **state)
 static void test_down_with_nothing_in_flight(void **state)
 {
     (void)state;
-    blkqueue_stop(&r.q);
-    assert_true(blkqueue_drained(&r.q)); /* no one need call for that */
+    queue_stop(&r.q.queue);
+    assert_true(queue_drained(&r.q.queue)); /* no one need call for that */
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 1)), -EIO);
     assert_int_equal(blkqueue_idle(&r.q), 0);
     rig_detach(&r);
     rig_attach(&r);
-    blkqueue_start(&r.q);
+    queue_start(&r.q.queue);
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 2)), 1);
     rig_serve(&r, BLKIF_RSP_OKAY);
     rig_expect(&r, 2, 0);
@@ -431,11 +431,11 @@ static void test_down_with_requests_in_flight(void **state)
     for (unsigned i = 0; i < 20; i++)
         assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_WRITE, i)), 1);
     rig_serve(&r, BLKIF_RSP_OKAY); /* answered, not reaped: fails too, which is safe */
-    int fd = r.q.epoll_fd;
+    int fd = r.q.queue.epoll_fd;
     blkqueue_idle(&r.q);
-    blkqueue_stop(&r.q);
-    assert_false(blkqueue_drained(&r.q));
-    assert_true(rig_readable(&r));
+    queue_stop(&r.q.queue);
+    assert_false(queue_drained(&r.q.queue));
+    assert_true(queue_readable(&r.q.queue));
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 99)), -EIO);
     assert_true(blkqueue_idle(&r.q) > 0);
     for (int left = 20; left > 0;) {
@@ -447,19 +447,19 @@ static void test_down_with_requests_in_flight(void **state)
             assert_int_equal(got[out[i].cookie]++, 0);
         }
         left -= n;
-        assert_int_equal(blkqueue_drained(&r.q), left == 0);
+        assert_int_equal(queue_drained(&r.q.queue), left == 0);
     }
-    assert_true(rig_control_called(&r));
+    assert_true(sides_control_called(&r.sides));
     assert_int_equal(blkqueue_idle(&r.q), 0);
-    assert_false(rig_readable(&r));
+    assert_false(queue_readable(&r.q.queue));
     rig_detach(&r);
     rig_attach(&r);
-    blkqueue_start(&r.q);
-    assert_int_equal(r.q.epoll_fd, fd);
+    queue_start(&r.q.queue);
+    assert_int_equal(r.q.queue.epoll_fd, fd);
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 3)), 1);
     assert_int_equal(blkqueue_idle(&r.q), 0);
     rig_serve(&r, BLKIF_RSP_OKAY);
-    assert_true(rig_readable(&r)); /* the same descriptor, the new channel */
+    assert_true(queue_readable(&r.q.queue)); /* the same descriptor, the new channel */
     rig_expect(&r, 3, 0);
 }
 
@@ -467,8 +467,8 @@ static void test_hypervisor_gone(void **state)
 {
     (void)state;
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 1)), 1);
-    blkqueue_set_gone(&r.q);
-    blkqueue_stop(&r.q);
+    queue_set_gone(&r.q.queue);
+    queue_stop(&r.q.queue);
     rig_expect(&r, 1, -ENOTCONN);
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 2)), -ENOTCONN);
 }
@@ -484,18 +484,18 @@ static void *control(void *arg)
 {
     struct shared *s = arg;
     for (int i = 0; i < s->rounds; i++) {
-        struct pollfd p = { .fd = s->r->control_fd, .events = POLLIN };
+        struct pollfd p = { .fd = s->r->sides.control_fd, .events = POLLIN };
         poll(&p, 1, i % 3); /* a little time for the owner */
-        blkqueue_stop(&s->r->q);
-        while (!blkqueue_drained(&s->r->q)) {
+        queue_stop(&s->r->q.queue);
+        while (!queue_drained(&s->r->q.queue)) {
             poll(&p, 1, 10);
-            rig_control_called(s->r);
+            sides_control_called(&s->r->sides);
         }
-        blkqueue_detach(&s->r->q);
+        queue_detach(&s->r->q.queue);
         struct hyp_evtchn *channel;
-        if (hyp_evtchn_alloc(s->r->front, RIG_BACK, &channel) || blkqueue_attach(&s->r->q, channel))
+        if (hyp_evtchn_alloc(s->r->sides.front, RIG_BACK, &channel) || blkqueue_attach(&s->r->q, channel))
             abort();
-        blkqueue_start(&s->r->q);
+        queue_start(&s->r->q.queue);
     }
     __atomic_store_n(&s->ended, 1, __ATOMIC_RELEASE);
     return NULL;
@@ -514,7 +514,7 @@ static void test_owner_and_control_meet(void **state)
             int n = rig_submit(&r, rig_io(&r, BLKFRONT_READ, taken));
             taken += n > 0;
         } else {
-            blkqueue_stop(&r.q);
+            queue_stop(&r.q.queue);
         }
         int n = blkqueue_reap(&r.q, out, 16);
         assert_in_range(n, 0, 16);

@@ -71,7 +71,8 @@ int netfront_list(const char *attach, char *names, size_t bytes, char *err, size
 
 /* Connects.  On failure a negative errno and one sentence in err (may be NULL). */
 int netfront_open(struct netfront **out, const struct netfront_options *opt, char *err, size_t err_bytes);
-/* Ends the connection in order; the pool is gone afterwards. */
+/* Ends the connection in order: what was sent has half a second to leave; the pool is
+ * gone afterwards. */
 void netfront_close(struct netfront *nic);
 
 struct netfront_info {
@@ -119,15 +120,17 @@ int netfront_send(struct netfront *nic, unsigned queue, const struct netfront_pa
 /*
  * Receiving.  Up to n elements, whole packets only; their buffers are the
  * caller's until netfront_release() posts them again (any order, any number of
- * them, by the same thread).
+ * them, by the same thread).  -EMSGSIZE: the next packet has more elements than
+ * n; an array of NETFRONT_CHAIN_MAX has room for any.
  */
 int netfront_receive(struct netfront *nic, unsigned queue, struct netfront_packet *packets, unsigned n);
 void netfront_release(struct netfront *nic, unsigned queue, const struct netfront_packet *packets, unsigned n);
 
 /*
  * Readable when something may have been received, or when sending may go on
- * after netfront_send() or _get() fell short.  Before you sleep on it call
- * netfront_idle(): > 0 means there is work already, do not sleep.
+ * after netfront_send() or _get() fell short (which is said once; also after
+ * -ENETDOWN).  Before you sleep on it call netfront_idle(), which also posts
+ * what was released: > 0 means there is work already, do not sleep.
  */
 int netfront_fd(const struct netfront *nic, unsigned queue);
 int netfront_idle(struct netfront *nic, unsigned queue);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "pool.h"
+#include "blkpool.h"
 
 #include <errno.h>
 #include <stdbool.h>

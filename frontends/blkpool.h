@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool.h - who uses which page of a queue's part of the pool.
+ * blkpool.h - who uses which page of a queue's part of the pool.
  *
  * Hands out runs of whole pages.  All that it knows is in private memory: the
  * pages themselves, which the driver domain can write, hold none of it.  Next
  * fit over a bit map: one page costs a few instructions, a long run a scan.
  * One thread at a time; no lock, no allocation after blkpool_init().
  */
-#ifndef BULKHEAD_POOL_H
-#define BULKHEAD_POOL_H
+#ifndef BULKHEAD_BLKPOOL_H
+#define BULKHEAD_BLKPOOL_H
 
 #include <stddef.h>
 #include <stdint.h>

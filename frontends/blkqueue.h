@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * blkqueue.h - one queue of a disk: ring, shadow, doorbell.
+ *
+ * The hot path of the block frontend.  Every request in flight has a private
+ * shadow that holds all of it; the shared ring, the descriptor pages and the
+ * data are written here but never believed.  A response is copied once and
+ * checked against the shadow: the id (slot and sequence number, so that an id
+ * answered before is no id), the operation and the status.
+ *
+ * Threads and states: queue.h.  At rest is a queue with nothing in flight; once
+ * it is DOWN its owner reaps what was, as -EIO.
+ */
+#ifndef BULKHEAD_BLKQUEUE_H
+#define BULKHEAD_BLKQUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../hyp-shim/blkproto.h"
+#include "../hyp-shim/hyp.h"
+#include "../hyp-shim/ring.h"
+#include "blkpool.h"
+#include "include/bulkhead/blkfront.h"
+#include "queue.h"
+
+/* What was agreed with the backend. Checked by whoever fills it in. */
+struct blkqueue_terms {
+    uint64_t disk_bytes;
+    uint32_t sector_bytes; /* 512, 1024, 2048 or 4096                            */
+    uint32_t max_segments; /* pages of a request, at most BLK_MAX_INDIRECT_SEGMENTS */
+    uint16_t handle;
+    bool readonly, can_flush, native_fua, can_discard, can_zeroes;
+};
+
+/* How a backend can be caught. */
+enum blkqueue_lie {
+    BLKQUEUE_HONEST,
+    BLKQUEUE_BAD_INDEX,     /* more responses than requests                      */
+    BLKQUEUE_BAD_ID,        /* of no request in flight                           */
+    BLKQUEUE_BAD_OPERATION, /* not what was asked                                */
+    BLKQUEUE_BAD_STATUS,
+    BLKQUEUE_STORM,         /* rings on and on and answers nothing               */
+    BLKQUEUE_LIES
+};
+
+/* A request in flight: enough to send it again. */
+struct blkqueue_shadow {
+    uint64_t id;           /* sequence number and slot; BLKQUEUE_FREE_ID: free   */
+    uint64_t order;        /* sequence number of its first sending               */
+    struct blkfront_io io; /* as submitted                                       */
+    uint8_t operation;     /* on the ring now                                    */
+    uint8_t inner;         /* of an indirect request; else as operation          */
+    uint8_t then_flush;    /* a write whose FUA is a flush that follows it       */
+};
+#define BLKQUEUE_FREE_ID UINT64_MAX
+
+/* As queue_count(). */
+struct blkqueue_counters {
+    uint64_t requests, bytes, errors;
+    uint64_t lies[BLKQUEUE_LIES];
+};
+
+struct blkqueue {
+    struct queue queue;
+    uint32_t inflight;
+    uint32_t free_slots;   /* entries on the stack `slot`                        */
+    uint32_t slots;        /* of the ring and of the shadow                      */
+    struct ring_front ring;
+    struct blkqueue_shadow *shadow;
+    uint16_t *slot;
+    uint64_t sequence;     /* of the last request sent                           */
+    const struct blkqueue_terms *terms;
+    uint8_t *data;         /* the queue's data pages                             */
+    size_t data_bytes;
+    uint32_t data_page;    /* index of the first of them in the pool             */
+    uint32_t desc_page;    /* index of the descriptor page of slot 0             */
+    uint32_t ring_page, ring_pages;
+    struct blkqueue_counters counters;
+    struct blkpool pool;
+    uint32_t dead_slot;    /* next slot to look at when all is lost              */
+};
+
+/* Where a queue lives in its pool, in pages. */
+struct blkqueue_place {
+    uint32_t ring_page, ring_pages; /* 1..BLK_MAX_RING_PAGES, a power of two     */
+    uint32_t desc_page;             /* one page for each slot                    */
+    uint32_t data_page, data_pages;
+};
+
+/* Slots of a queue with that many ring pages. */
+uint32_t blkqueue_slots(uint32_t ring_pages);
+
+/* Makes a queue, DRAINED. The pool must hold all pages of the place. terms and
+ * control_fd must outlive the queue. */
+int blkqueue_init(struct blkqueue *q, struct hyp_pool *grants, const struct blkqueue_place *place,
+                  const struct blkqueue_terms *terms, int control_fd);
+void blkqueue_destroy(struct blkqueue *q);
+
+/* Control thread, DRAINED: makes the ring anew and takes the channel over, on
+ * success. */
+int blkqueue_attach(struct blkqueue *q, struct hyp_evtchn *channel);
+
+/* ---- owner; as the functions of blkfront.h */
+
+int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned n);
+int blkqueue_reap(struct blkqueue *q, struct blkfront_result *out, unsigned n);
+int blkqueue_idle(struct blkqueue *q);
+int blkqueue_wait(struct blkqueue *q, int timeout_ms);
+
+#endif
