@@ -54,18 +54,18 @@ static void loop(struct hyp *hyp, struct store *store, int mail_fd)
                             { .fd = store_fd(store), .events = POLLIN },
                             { .fd = mail_fd, .events = POLLIN } };
 
-    while (!blkback_stopped()) {
-        int ms = blkback_timeout_ms();
+    while (!backend_stopped()) {
+        int ms = backend_timeout_ms();
         struct timespec limit = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
         int n = ppoll(fd, N, ms < 0 ? NULL : &limit, NULL);
         if (n == 0)
-            blkback_tick();
+            backend_tick();
         if (n <= 0)
             continue;
         if (fd[HYP].revents)
-            must(blkback_hyp_events(), "the hypervisor is gone");
+            must(backend_hyp_events(), "the hypervisor is gone");
         if (fd[STORE].revents)
-            must(blkback_store_events(), "the store is gone");
+            must(backend_store_events(), "the store is gone");
         if (fd[MAIL].revents) {
             mail_clear(mail_fd);
             blkback_mail();
@@ -79,7 +79,8 @@ int main(void)
     struct hyp *hyp;
     struct store *store;
 
-    must(jail_confine(&step), step);
+    int err = jail_confine(&step);
+    must(err, step);
     must(hyp_open(&hyp, NULL), "joining the hypervisor");
     must(store_open(&store, hyp), "joining the store");
     must(hyp_guard_memory_faults(hyp), "guarding against memory that goes away");
@@ -87,7 +88,8 @@ int main(void)
     must(mail_fd < 0 ? -errno : 0, "making the mailbox");
     unsigned n = start_workers(mail_fd);
     must(hyp_restrict(hyp, HYP_MAY_MAP | HYP_MAY_EVTCHN | HYP_MAY_DEVICE), "giving up rights");
-    must(jail_seal(HYP_CLASS_BLK, &step), step);
+    err = jail_seal(HYP_CLASS_BLK, &step);
+    must(err, step);
 
     must(blkback_init(hyp, store, workers, n), "watching its part of the store");
     must(hyp_ready(hyp), "telling that it is ready");

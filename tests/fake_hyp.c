@@ -445,6 +445,15 @@ static void *fake_map_persistent(struct hyp_map *map, grant_ref_t ref)
     return s && !s->pool->rdonly ? slot_page(s, ref) : NULL;
 }
 
+static int fake_map_run(struct hyp_map *map, grant_ref_t ref, struct hyp_run *out)
+{
+    struct slot *s = slot_get((struct fake_map *)map, ref);
+    if (!s || s->pool->rdonly)
+        return false;
+    *out = (struct hyp_run){ s->first, (uint32_t)s->pages, (uint8_t *)s->base };
+    return true;
+}
+
 static int fake_map_range(const struct hyp_map *map, const void *va, struct hyp_range *out)
 {
     const struct fake_map *m = (const struct fake_map *)map;
@@ -635,6 +644,7 @@ static const struct hyp_ops fake_ops = {
     .map_grants = fake_map_grants,
     .unmap_grants = fake_unmap_grants,
     .map_persistent = fake_map_persistent,
+    .map_run = fake_map_run,
     .map_range = fake_map_range,
     .grant_copy = fake_grant_copy,
     .map_faulted = fake_map_faulted,
@@ -667,6 +677,13 @@ struct hyp *fake_hyp_new(domid_t domid)
 void fake_hyp_fault(struct hyp *grantee)
 {
     __atomic_store_n(&((struct fake_hyp *)grantee)->faulted, true, __ATOMIC_RELAXED);
+}
+
+void fake_hyp_stop(struct hyp *hyp)
+{
+    pthread_mutex_lock(&lock);
+    event_push((struct fake_hyp *)hyp, (struct hyp_event){ .kind = HYP_EV_STOP });
+    pthread_mutex_unlock(&lock);
 }
 
 unsigned fake_hyp_reset(void)

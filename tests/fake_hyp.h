@@ -22,6 +22,9 @@ struct hyp *fake_hyp_new(domid_t domid);
 /* From now on maps of this domain report that memory went away. */
 void fake_hyp_fault(struct hyp *grantee);
 
+/* HYP_EV_STOP, as hyp_domain_stop() sends it. */
+void fake_hyp_stop(struct hyp *hyp);
+
 /*
  * Forgets everything; all handles must be closed.  Returns what leaked since
  * the last call: handles still open, and pools, maps and event channels that

@@ -26,14 +26,14 @@ struct claim {
 /* A number that may be absent: 1 present, 0 absent, else an error. */
 static int optional(struct vbd *v, const char *key, uint64_t max, uint64_t *out)
 {
-    int err = store_read_number(v->bus.store, STORE_NO_TXN, v->bus.peer, key, max, out);
+    int err = store_read_number(v->dev.bus.store, STORE_NO_TXN, v->dev.bus.peer, key, max, out);
     return err == 0 ? 1 : err == -ENOENT ? 0 : err;
 }
 
 static int read_number(struct vbd *v, const char *dir, const char *key, uint32_t *out)
 {
     uint64_t value;
-    int err = store_read_number(v->bus.store, STORE_NO_TXN, dir, key, UINT32_MAX, &value);
+    int err = store_read_number(v->dev.bus.store, STORE_NO_TXN, dir, key, UINT32_MAX, &value);
     if (err == 0)
         *out = (uint32_t)value;
     return err;
@@ -42,8 +42,8 @@ static int read_number(struct vbd *v, const char *dir, const char *key, uint32_t
 static int read_protocol(struct vbd *v)
 {
     char path[STORE_PATH_MAX + 16], text[32];
-    snprintf(path, sizeof(path), "%s/protocol", v->bus.peer);
-    int n = store_read(v->bus.store, STORE_NO_TXN, path, text, sizeof(text));
+    snprintf(path, sizeof(path), "%s/protocol", v->dev.bus.peer);
+    int n = store_read(v->dev.bus.store, STORE_NO_TXN, path, text, sizeof(text));
     if (n == -ENOENT)
         return 0; /* same as ours, by convention */
     if (n < 0)
@@ -66,7 +66,7 @@ static int read_claim(struct vbd *v, const char *dir, unsigned pages, bool numbe
 }
 
 /* Fills one claim for each queue; returns their number. */
-static int read_claims(struct blkback *bb, struct vbd *v, struct claim *claims, const char **what)
+static int read_claims(struct vbd *v, unsigned max, struct claim *claims, const char **what)
 {
     uint64_t order = 0, queues = 1;
 
@@ -79,7 +79,7 @@ static int read_claims(struct blkback *bb, struct vbd *v, struct claim *claims, 
     if (numbered < 0)
         return numbered;
     *what = "the frontend asks for more queues than multi-queue-max-queues, or none";
-    err = optional(v, "multi-queue-num-queues", bb->nworkers, &queues);
+    err = optional(v, "multi-queue-num-queues", max, &queues);
     if (err < 0 || queues == 0)
         return err < 0 ? err : -EINVAL;
 
@@ -88,7 +88,7 @@ static int read_claims(struct blkback *bb, struct vbd *v, struct claim *claims, 
         char dir[STORE_PATH_MAX + 16];
         /* Stock frontends write "ring-ref" for a ring of one page, and the
          * queue directories only when there are several. */
-        snprintf(dir, sizeof(dir), queues > 1 ? "%s/queue-%u" : "%s", v->bus.peer, i);
+        snprintf(dir, sizeof(dir), queues > 1 ? "%s/queue-%u" : "%s", v->dev.bus.peer, i);
         err = read_claim(v, dir, 1u << order, order > 0, &claims[i]);
         if (err == -ENOENT && order == 0 && numbered)
             err = read_claim(v, dir, 1, true, &claims[i]);
@@ -100,20 +100,20 @@ static int read_claims(struct blkback *bb, struct vbd *v, struct claim *claims, 
 
 static enum blk_grants negotiated(struct vbd *v)
 {
-    if (xenbus_peer_flag(&v->bus, "feature-persistent"))
+    if (xenbus_peer_flag(&v->dev.bus, "feature-persistent"))
         return BLK_GRANTS_PERSISTENT;
-    if (xenbus_peer_flag(&v->bus, "feature-grant-copy"))
+    if (xenbus_peer_flag(&v->dev.bus, "feature-grant-copy"))
         return BLK_GRANTS_COPY;
     return BLK_GRANTS_MAP;
 }
 
 /* ---------------------------------------------------------------------- queues */
 
-static int begin_queue(struct blkback *bb, struct vbd *v, const struct claim *c, enum blk_grants grants,
+static int begin_queue(struct vbd *v, const struct claim *c, enum blk_grants grants,
                        struct vbd_queue *vq, const char **what)
 {
     *what = "no room to map the frontend";
-    int err = hyp_map_open(bb->hyp, v->frontend, &vq->map);
+    int err = hyp_map_open(backend_hyp(), v->dev.frontend, &vq->map);
     if (err < 0)
         return err;
     *what = "the frontend's ring pages are not granted to this domain";
@@ -122,7 +122,7 @@ static int begin_queue(struct blkback *bb, struct vbd *v, const struct claim *c,
         goto close_map;
     vq->pages = c->pages;
     *what = "the frontend's event channel is not for this domain";
-    err = hyp_evtchn_bind(bb->hyp, v->frontend, c->port, &vq->evtchn);
+    err = hyp_evtchn_bind(backend_hyp(), v->dev.frontend, c->port, &vq->evtchn);
     if (err < 0)
         goto unmap;
     *what = "no memory for the tables of a queue";
@@ -147,9 +147,7 @@ close_map:
 
 void vbd_queue_end(struct vbd *v, struct vbd_queue *vq)
 {
-#define X(name) v->past.name += vq->q->count.name;
-    BLK_COUNTERS(X)
-#undef X
+    backend_add_counters((uint64_t *)&v->past, (const uint64_t *)&vq->q->count, BLK_NCOUNTERS);
     blk_queue_destroy(vq->q);
     hyp_evtchn_close(vq->evtchn);
     hyp_unmap_grants(vq->map, vq->ring, vq->pages);
@@ -157,39 +155,30 @@ void vbd_queue_end(struct vbd *v, struct vbd_queue *vq)
     *vq = (struct vbd_queue){ 0 };
 }
 
-int vbd_connect(struct blkback *bb, struct vbd *v, const char **what)
+int vbd_connect(struct vbd *v, unsigned max, const char **what)
 {
     struct claim claims[BLK_MAX_QUEUES] = { 0 };
-    int n = read_claims(bb, v, claims, what);
+    int n = read_claims(v, max, claims, what);
     if (n < 0)
         return n;
     uint64_t weight;
-    int given = store_read_number(bb->store, STORE_NO_TXN, v->bus.own, "bulkhead-weight", 1000, &weight);
+    int given = store_read_number(backend_store(), STORE_NO_TXN, v->dev.bus.own, "bulkhead-weight", 1000,
+                                  &weight);
     if (given < 0 || weight == 0)
         weight = 100;
     v->weight = (uint32_t)weight;
     enum blk_grants grants = negotiated(v);
     int err = 0;
     for (v->nqueues = 0; v->nqueues < (unsigned)n; v->nqueues++) {
-        err = begin_queue(bb, v, &claims[v->nqueues], grants, &v->queue[v->nqueues], what);
+        err = begin_queue(v, &claims[v->nqueues], grants, &v->queue[v->nqueues], what);
         if (err < 0)
             break;
     }
     if (err == 0) {
         *what = "the size of the disk cannot be written to the store";
-        err = vbd_write_geometry(bb, v);
+        err = vbd_write_geometry(v);
     }
     while (err < 0 && v->nqueues > 0)
         vbd_queue_end(v, &v->queue[--v->nqueues]);
     return err;
-}
-
-void vbd_attach(struct blkback *bb, struct vbd *v)
-{
-    unsigned first = (unsigned)(v - bb->vbd);
-    for (unsigned i = 0; i < v->nqueues; i++) {
-        struct vbd_queue *vq = &v->queue[i];
-        vq->worker = &bb->workers[(first + i) % bb->nworkers];
-        mail_post(&vq->worker->in, MAIL_ATTACH, vq->q);
-    }
 }

@@ -63,40 +63,36 @@ static int open_device(struct hyp *hyp, struct blk_disk *disk, uint32_t number, 
     return 0;
 }
 
-int vbd_disk_open(struct blkback *bb, struct vbd *v, const char **what)
+int vbd_disk_open(struct vbd *v, const char **what)
 {
     char params[STORE_VALUE_MAX], mode[8], path[STORE_PATH_MAX + 8];
     uint64_t number;
 
     *what = "params and mode of the virtual disk cannot be read";
-    snprintf(path, sizeof(path), "%s/params", v->bus.own);
-    int err = store_read(bb->store, STORE_NO_TXN, path, params, sizeof(params));
+    snprintf(path, sizeof(path), "%s/params", v->dev.bus.own);
+    int err = store_read(backend_store(), STORE_NO_TXN, path, params, sizeof(params));
     if (err < 0)
         return err;
-    snprintf(path, sizeof(path), "%s/mode", v->bus.own);
-    err = store_read(bb->store, STORE_NO_TXN, path, mode, sizeof(mode));
+    snprintf(path, sizeof(path), "%s/mode", v->dev.bus.own);
+    err = store_read(backend_store(), STORE_NO_TXN, path, mode, sizeof(mode));
     if (err < 0)
         return err;
     bool readonly = strcmp(mode, "w") != 0;
     if (number_after(params, "ram:", SIZE_MAX, &number))
         err = open_ram(&v->disk, number, readonly, what);
     else if (number_after(params, "device:", UINT32_MAX, &number))
-        err = open_device(bb->hyp, &v->disk, (uint32_t)number, readonly, what);
+        err = open_device(backend_hyp(), &v->disk, (uint32_t)number, readonly, what);
     else {
         *what = "params must be device:NUMBER or ram:BYTES";
         err = -EINVAL;
     }
-    v->has_disk = err == 0;
     return err;
 }
 
 void vbd_disk_close(struct vbd *v)
 {
-    if (!v->has_disk)
-        return;
     if (v->disk.kind == BLK_DISK_RAM)
         ram_free(v->disk.ram, v->disk.geo.bytes);
     else
         close(v->disk.fd);
-    v->has_disk = false;
 }

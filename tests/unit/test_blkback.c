@@ -10,217 +10,13 @@
 #include "../../backends/blk/blkback.h"
 #include "../../hyp-shim/xenbus.h"
 #include "test_blk.h"
+#include "test_backend.h"
 
 #define PATIENCE_MS 30000
 #define BE_ROOT     "/local/domain/2/backend/vbd"
 #define B           BE_ROOT "/3/51712"
 #define F           "/local/domain/3/device/vbd/51712"
 #define QUEUES      2u
-
-/* ------------------------------------------------------------------ the store */
-
-/* These definitions take the place of hyp-shim/store.c in this program. */
-struct store {
-    int unused;
-};
-static struct store the_store;
-static struct {
-    char path[STORE_PATH_MAX], value[STORE_VALUE_MAX];
-} node[512];
-static unsigned nnodes;
-static struct {
-    char path[STORE_PATH_MAX], token[STORE_TOKEN_MAX];
-} watch[64];
-static unsigned nwatches;
-static struct store_event event[1024];
-static unsigned first_event, nevents;
-
-static bool below(const char *path, const char *dir)
-{
-    size_t n = strlen(dir);
-    return strncmp(path, dir, n) == 0 && (path[n] == '/' || path[n] == '\0');
-}
-
-static void fire(const char *path, const char *token)
-{
-    assert_true(nevents < 1024);
-    struct store_event *e = &event[(first_event + nevents++) % 1024];
-    snprintf(e->path, sizeof(e->path), "%s", path);
-    snprintf(e->token, sizeof(e->token), "%s", token);
-}
-
-static void changed(const char *path)
-{
-    for (unsigned i = 0; i < nwatches; i++)
-        if (below(path, watch[i].path) || below(watch[i].path, path))
-            fire(path, watch[i].token);
-}
-
-static int find_node(const char *path)
-{
-    for (unsigned i = 0; i < nnodes; i++)
-        if (strcmp(node[i].path, path) == 0)
-            return (int)i;
-    return -1;
-}
-
-int store_write(struct store *st, store_txn t, const char *path, const char *value)
-{
-    (void)st, (void)t;
-    int i = find_node(path);
-    if (i < 0) {
-        assert_true(nnodes < 512);
-        i = (int)nnodes++;
-        snprintf(node[i].path, sizeof(node[i].path), "%s", path);
-    }
-    snprintf(node[i].value, sizeof(node[i].value), "%s", value);
-    changed(path);
-    return 0;
-}
-
-int store_read(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
-{
-    (void)st, (void)t;
-    int i = find_node(path);
-    if (i < 0)
-        return -ENOENT;
-    if (strlen(node[i].value) >= cap)
-        return -E2BIG;
-    return snprintf(buf, cap, "%s", node[i].value);
-}
-
-int store_read_number(struct store *st, store_txn t, const char *dir, const char *key, uint64_t max,
-                      uint64_t *out)
-{
-    char path[STORE_PATH_MAX + 64], text[STORE_VALUE_MAX], *end;
-    snprintf(path, sizeof(path), "%s/%s", dir, key);
-    int n = store_read(st, t, path, text, sizeof(text));
-    if (n < 0)
-        return n;
-    errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    if (errno || *end || text[0] < '0' || text[0] > '9' || v > max)
-        return -EINVAL;
-    *out = v;
-    return 0;
-}
-
-int store_printf(struct store *st, store_txn t, const char *dir, const char *key, const char *fmt, ...)
-{
-    char path[STORE_PATH_MAX + 64], value[STORE_VALUE_MAX];
-    va_list ap;
-    snprintf(path, sizeof(path), "%s/%s", dir, key);
-    va_start(ap, fmt);
-    vsnprintf(value, sizeof(value), fmt, ap);
-    va_end(ap);
-    return store_write(st, t, path, value);
-}
-
-int store_rm(struct store *st, store_txn t, const char *path)
-{
-    (void)st, (void)t;
-    for (unsigned i = nnodes; i-- > 0;)
-        if (below(node[i].path, path))
-            node[i] = node[--nnodes];
-    changed(path);
-    return 0;
-}
-
-int store_directory(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
-{
-    (void)st, (void)t;
-    size_t used = 0;
-    int n = 0;
-    for (unsigned i = 0; i < nnodes; i++) {
-        char name[STORE_PATH_MAX];
-        if (!below(node[i].path, path) || node[i].path[strlen(path)] != '/')
-            continue;
-        snprintf(name, sizeof(name), "%s", node[i].path + strlen(path) + 1);
-        name[strcspn(name, "/")] = '\0';
-        bool twice = false;
-        const char *p = buf;
-        for (int k = 0; k < n; k++, p += strlen(p) + 1)
-            twice |= strcmp(p, name) == 0;
-        if (twice)
-            continue;
-        assert_true(used + strlen(name) + 1 <= cap);
-        memcpy(buf + used, name, strlen(name) + 1);
-        used += strlen(name) + 1;
-        n++;
-    }
-    return n > 0 ? n : -ENOENT;
-}
-
-int store_watch(struct store *st, const char *path, const char *token)
-{
-    (void)st;
-    assert_true(nwatches < 64);
-    snprintf(watch[nwatches].path, STORE_PATH_MAX, "%s", path);
-    snprintf(watch[nwatches++].token, STORE_TOKEN_MAX, "%s", token);
-    fire(path, token);
-    return 0;
-}
-
-int store_unwatch(struct store *st, const char *path, const char *token)
-{
-    (void)st;
-    for (unsigned i = 0; i < nwatches; i++) {
-        if (strcmp(watch[i].path, path) == 0 && strcmp(watch[i].token, token) == 0) {
-            watch[i] = watch[--nwatches];
-            return 0;
-        }
-    }
-    return -ENOENT;
-}
-
-int store_next_event(struct store *st, struct store_event *ev)
-{
-    (void)st;
-    if (nevents == 0)
-        return 0;
-    *ev = event[first_event];
-    first_event = (first_event + 1) % 1024;
-    nevents--;
-    return 1;
-}
-
-int store_txn_begin(struct store *st, store_txn *t)
-{
-    (void)st;
-    *t = 1;
-    return 0;
-}
-
-int store_txn_commit(struct store *st, store_txn t)
-{
-    (void)st, (void)t;
-    return 0;
-}
-
-void store_txn_abort(struct store *st, store_txn t)
-{
-    (void)st, (void)t;
-}
-
-static void put(const char *path, const char *value)
-{
-    store_write(&the_store, STORE_NO_TXN, path, value);
-}
-
-static void put_number(const char *path, uint64_t v)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
-    put(path, text);
-}
-
-static uint64_t get(const char *path)
-{
-    int i = find_node(path);
-    if (i < 0)
-        return UINT64_MAX;
-    return strtoull(node[i].value, NULL, 10);
-}
 
 /* -------------------------------------------------------------------- the stage */
 
@@ -246,12 +42,12 @@ static int raise_curtain(void **state)
 static void settle(bool wait_for_mail)
 {
     struct pollfd p = { .fd = mail_fd, .events = POLLIN };
-    assert_int_equal(blkback_store_events(), 0);
-    assert_int_equal(blkback_hyp_events(), 0);
+    assert_int_equal(backend_store_events(), 0);
+    assert_int_equal(backend_hyp_events(), 0);
     if (poll(&p, 1, wait_for_mail ? PATIENCE_MS : 0) == 1) {
         mail_clear(mail_fd);
         blkback_mail();
-        assert_int_equal(blkback_store_events(), 0);
+        assert_int_equal(backend_store_events(), 0);
     } else if (wait_for_mail) {
         fail_msg("no mail came");
     }
@@ -269,7 +65,7 @@ static int drop_curtain(void **state)
     (void)state;
     store_rm(&the_store, STORE_NO_TXN, BE_ROOT);
     settle(false);
-    while (blkback_timeout_ms() >= 0)
+    while (backend_timeout_ms() >= 0)
         settle(true);
     for (unsigned i = 0; i < QUEUES; i++)
         worker_stop(&workers[i]);
@@ -558,6 +354,24 @@ static void frontend_dies(void **state)
     fake_hyp_reset();
 }
 
+static void asked_to_stop(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_vbd("ram:1048576", "w");
+    guest_publish(&g, 1, 0);
+    put(F "/state", "3");
+    settle(false);
+    assert_false(backend_stopped());
+    fake_hyp_stop(back);
+    settle_until(B "/state", XenbusStateClosed);
+    assert_true(backend_stopped());
+    put(F "/state", "1"); /* and nobody is served any more */
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateClosed);
+    guest_end(&g);
+}
+
 /* XSA-349: a frontend that writes a watched node without end.  The store
  * client merges what it cannot keep; a merged event loses no change. */
 static void xsa_349_flood_of_watch_events(void **state)
@@ -603,19 +417,19 @@ static void statistics_only_when_changed(void **state)
     (void)state;
     struct guest g;
     make_vbd("ram:1048576", "w");
-    assert_int_equal(blkback_timeout_ms(), -1);
+    assert_int_equal(backend_timeout_ms(), -1);
     guest_publish(&g, 1, 0);
     put(F "/state", "3");
     settle(false);
-    assert_int_equal(blkback_timeout_ms(), BLKBACK_TICK_MS);
+    assert_int_equal(backend_timeout_ms(), BACKEND_TICK_MS);
     guest_write(&g, 0, 0);
-    blkback_tick();
+    backend_tick();
     assert_int_equal(get(B "/stats/writes"), 1);
     put(B "/stats/writes", "77"); /* would be overwritten by a needless write */
-    blkback_tick();
+    backend_tick();
     assert_int_equal(get(B "/stats/writes"), 77);
     guest_write(&g, 0, 8);
-    blkback_tick();
+    backend_tick();
     assert_int_equal(get(B "/stats/writes"), 2);
     put(F "/state", "5");
     settle_until(B "/state", XenbusStateClosed);
@@ -634,6 +448,7 @@ int main(void)
         STAGED(nonsense_states),
         STAGED(liar_is_disconnected_and_counted),
         STAGED(frontend_dies),
+        STAGED(asked_to_stop),
         STAGED(xsa_349_flood_of_watch_events),
         STAGED(bad_params_are_told),
         STAGED(statistics_only_when_changed),

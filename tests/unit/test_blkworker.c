@@ -41,7 +41,7 @@ static void mailbox_loses_and_repeats_nothing(void **state)
         assert_true(poll(&p, 1, PATIENCE_MS) == 1); /* no ring is lost */
         mail_clear(box.wake_fd);
         while (mail_take(&box, &m) && m.kind != MAIL_STOP) {
-            assert_ptr_equal(m.queue, &payload[next]);
+            assert_ptr_equal(m.what, &payload[next]);
             assert_int_equal(payload[next], next ^ 0x5555);
             next++;
         }
@@ -93,7 +93,7 @@ static enum mail_kind next_mail(struct blk_queue *about)
         assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
         mail_clear(control_fd);
     }
-    assert_ptr_equal(m.queue, about);
+    assert_ptr_equal(m.what, about);
     return m.kind;
 }
 

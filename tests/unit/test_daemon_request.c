@@ -225,6 +225,35 @@ static void list_has_every_key(void **state)
     json_decref(reply);
 }
 
+static void list_shows_devices(void **state)
+{
+    json_t *reply, *list, *nic, *uplink;
+
+    (void)state;
+    must_do(define("<domain><name>net0</name><memory unit='MiB'>64</memory><metadata><b:domain "
+                   "xmlns:b='urn:bulkhead:domain:1' kind='driver' class='net'><b:uplink devargs='net_null0' "
+                   "mtu='9000'/></b:domain></metadata></domain>"));
+    must_do(define("<domain><name>g1</name><memory unit='MiB'>64</memory>" META(
+        "kind='guest' door='tap'") "<devices><interface type='ethernet'><backenddomain name='net0'/><mac "
+                                   "address='52:54:00:00:00:01'/><vlan><tag id='7'/><tag id='4094'/></vlan>"
+                                   "</interface></devices></domain>"));
+    reply = ask(json_pack("{s:s}", "cmd", "list"));
+    list = json_object_get(reply, "domains");
+    uplink = json_object_get(json_array_get(list, 0), "uplink");
+    assert_string_equal(json_string_value(json_object_get(uplink, "devargs")), "net_null0");
+    assert_string_equal(json_string_value(json_object_get(uplink, "interface")), "");
+    assert_string_equal(json_string_value(json_object_get(uplink, "state")), "");
+    assert_int_equal(json_integer_value(json_object_get(uplink, "mtu")), 9000);
+    nic = json_array_get(json_object_get(json_array_get(list, 1), "nics"), 0);
+    assert_string_equal(json_string_value(json_object_get(nic, "dev")), "eth0");
+    assert_string_equal(json_string_value(json_object_get(nic, "backend")), "net0");
+    assert_string_equal(json_string_value(json_object_get(nic, "mac")), "52:54:00:00:00:01");
+    assert_int_equal(json_integer_value(json_object_get(nic, "vlan")), 0);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(nic, "trunk"), 1)), 4094);
+    assert_true(json_is_false(json_object_get(nic, "connected")));
+    json_decref(reply);
+}
+
 /* A request that never ends is cut off; the daemon's memory is not the client's. */
 static void an_endless_request_is_refused(void **state)
 {
@@ -265,6 +294,7 @@ int main(void)
         T(what_runs_is_protected),
         T(a_full_table_is_told),
         T(list_has_every_key),
+        T(list_shows_devices),
         T(an_endless_request_is_refused),
         T(an_unread_stream_is_cut),
     };
