@@ -11,6 +11,9 @@
 #define DEVID_FIRST 51712u
 #define DEVID_STEP  16u
 
+static const char *const children[] = {"driver", "source", "backenddomain", "target", "readonly", NULL};
+static const char *const driver_attrs[] = {"name", "type", "cache", "queues", NULL};
+
 static int target_number(const char *dev, unsigned *devid)
 {
     const char *letter = !strncmp(dev, "vd", 2) ? dev + 2 : !strncmp(dev, "xvd", 3) ? dev + 3 : "";
@@ -88,40 +91,7 @@ static int read_driver(struct reader *r, xmlNode *node, struct policy_disk *disk
                                  disk->dev, POLICY_QUEUES_MAX);
         disk->queues = (unsigned)queues;
     }
-    for (xmlAttr *a = driver->properties; a; a = a->next) {
-        const char *name = (const char *)a->name;
-
-        if (!a->ns && strcmp(name, "name") != 0 && strcmp(name, "type") != 0 && strcmp(name, "cache") != 0 &&
-            strcmp(name, "queues") != 0)
-            reader_note(r, reader_line(driver), "attribute %.40s of <driver> is not used", name);
-    }
-    return 0;
-}
-
-static void note_rest(struct reader *r, xmlNode *node)
-{
-    static const char *const used[] = {"driver", "source", "backenddomain", "target", "readonly"};
-
-    for (xmlNode *c = node->children; c; c = c->next) {
-        bool known = c->type != XML_ELEMENT_NODE;
-
-        for (size_t i = 0; i < sizeof(used) / sizeof(used[0]) && !known; i++)
-            known = reader_is(c, used[i]);
-        if (!known)
-            reader_note(r, reader_line(c), "<%.40s> in <disk> is not used", (const char *)c->name);
-    }
-}
-
-static int check_single(struct reader *r, xmlNode *node)
-{
-    static const char *const once[] = {"driver", "source", "backenddomain", "target", "readonly"};
-
-    for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++) {
-        xmlNode *again = reader_child(node, once[i], 1);
-
-        if (again)
-            return reader_refuse(r, reader_line(again), "a <disk> has only one <%s>", once[i]);
-    }
+    reader_note_attrs(r, driver, driver_attrs);
     return 0;
 }
 
@@ -136,11 +106,15 @@ int disk_read(struct reader *r, xmlNode *node, struct domain_spec *spec)
         reader_note(r, reader_line(node), "a <disk> without <backenddomain> is not served by bulkhead");
         return 0;
     }
+    if (spec->door == POLICY_DOOR_TAP)
+        return reader_refuse(r, reader_line(node),
+                             "a guest with door='tap' has no disks: use door='native', or a guest of its own "
+                             "with door='nbd'");
     if (spec->ndisks == POLICY_DISKS_MAX)
         return reader_refuse(r, reader_line(node), "more than %d disks", POLICY_DISKS_MAX);
     disk = &spec->disks[spec->ndisks];
     *disk = (struct policy_disk){.weight = POLICY_WEIGHT_DEFAULT, .line = (unsigned)reader_line(node)};
-    rc = check_single(r, node);
+    rc = reader_once(r, node, children);
     if (rc)
         return rc;
     if (reader_attr(node, "device", text, sizeof(text)) != -ENOENT && strcmp(text, "disk") != 0)
@@ -161,46 +135,12 @@ int disk_read(struct reader *r, xmlNode *node, struct domain_spec *spec)
     if (rc)
         return rc;
     disk->readonly = reader_child(node, "readonly", 0) != NULL;
-    note_rest(r, node);
+    reader_note_children(r, node, children);
     spec->ndisks++;
     return 0;
 }
 
 /* ------------------------------------------------ <bulkhead:disk dev='vda' .../> */
-
-static int hint_number(struct reader *r, xmlNode *hint, const char *name, const struct policy_disk *disk,
-                       uint64_t min, uint64_t max, unsigned *out)
-{
-    uint64_t v;
-    int rc = reader_attr_number(hint, name, UINT64_MAX, &v);
-
-    if (rc == -ENOENT)
-        return 0;
-    if (rc == 0 && v < min)
-        return reader_refuse(r, reader_line(hint), "%s of %s is too small: the minimum is %llu", name,
-                             disk->dev, (unsigned long long)min);
-    if (rc || v > max)
-        return reader_refuse(r, reader_line(hint), "%s of %s must be a number from %llu to %llu", name,
-                             disk->dev, (unsigned long long)min, (unsigned long long)max);
-    *out = (unsigned)v;
-    return 0;
-}
-
-static int hint_grants(struct reader *r, xmlNode *hint, struct policy_disk *disk)
-{
-    char text[16];
-
-    if (reader_attr(hint, "grants", text, sizeof(text)) == -ENOENT)
-        return 0;
-    for (int g = POLICY_GRANTS_PERSISTENT; g <= POLICY_GRANTS_MAP; g++) {
-        if (!strcmp(text, policy_grants_name((enum policy_grants)g))) {
-            disk->grants = (enum policy_grants)g;
-            return 0;
-        }
-    }
-    return reader_refuse(r, reader_line(hint), "grants of %s must be 'persistent', 'copy' or 'map'",
-                         disk->dev);
-}
 
 static int hint_ram(struct reader *r, xmlNode *hint, struct policy_disk *disk)
 {
@@ -221,62 +161,21 @@ static int hint_ram(struct reader *r, xmlNode *hint, struct policy_disk *disk)
     return 0;
 }
 
-static int read_hint(struct reader *r, xmlNode *hint, struct domain_spec *spec, unsigned *seen)
+int disk_read_hint(struct reader *r, xmlNode *hint, struct policy_disk *disk)
 {
-    static const char *const known[] = {"dev", "pool-pages", "grants", "weight", "ram"};
-    struct policy_disk *disk = NULL;
-    char dev[8];
-    int rc;
+    static const char *const known[] = {"dev", "pool-pages", "grants", "weight", "ram", NULL};
+    int rc = hint_only(r, hint, known);
 
-    for (xmlAttr *a = hint->properties; a; a = a->next) {
-        bool ok = false;
-
-        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && !ok; i++)
-            ok = !a->ns && !strcmp((const char *)a->name, known[i]);
-        if (!ok)
-            return reader_refuse(r, reader_line(hint), "unknown attribute '%.40s' of our <disk>",
-                                 (const char *)a->name);
-    }
-    reader_attr(hint, "dev", dev, sizeof(dev));
-    for (unsigned i = 0; i < spec->ndisks; i++) {
-        if (strcmp(spec->disks[i].dev, dev) != 0)
-            continue;
-        disk = &spec->disks[i];
-        if (*seen & 1u << i)
-            return reader_refuse(r, reader_line(hint), "our <disk dev='%s'> is there twice", dev);
-        *seen |= 1u << i;
-    }
-    if (!disk)
-        return reader_refuse(r, reader_line(hint),
-                             "our <disk dev='%s'> names no <disk> with <backenddomain> below <devices>", dev);
-    rc = hint_number(r, hint, "pool-pages", disk, POLICY_POOL_PAGES_MIN, POLICY_POOL_PAGES_MAX,
-                     &disk->pool_pages);
     if (!rc)
-        rc = hint_number(r, hint, "weight", disk, 1, POLICY_WEIGHT_MAX, &disk->weight);
+        rc = hint_number(r, hint, "pool-pages", disk->dev, POLICY_POOL_PAGES_MIN, POLICY_POOL_PAGES_MAX,
+                         &disk->pool_pages);
     if (!rc)
-        rc = hint_grants(r, hint, disk);
+        rc = hint_number(r, hint, "weight", disk->dev, 1, POLICY_WEIGHT_MAX, &disk->weight);
+    if (!rc)
+        rc = hint_grants(r, hint, disk->dev, POLICY_GRANTS_MAP, &disk->grants);
     if (!rc)
         rc = hint_ram(r, hint, disk);
     return rc;
-}
-
-int disk_read_hints(struct reader *r, xmlNode *ours, struct domain_spec *spec)
-{
-    unsigned seen = 0;
-
-    for (xmlNode *c = ours->children; c; c = c->next) {
-        int rc;
-
-        if (c->type != XML_ELEMENT_NODE)
-            continue;
-        if (spec->kind == POLICY_DRIVER || !reader_is_ours(c) || strcmp((const char *)c->name, "disk") != 0)
-            return reader_refuse(r, reader_line(c), "unknown element <%.40s> in our <domain> of a %s",
-                                 (const char *)c->name, policy_kind_name(spec->kind));
-        rc = read_hint(r, c, spec, &seen);
-        if (rc)
-            return rc;
-    }
-    return 0;
 }
 
 int disk_check_complete(struct reader *r, struct domain_spec *spec)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* domain.c - <domain>: everything but its disks. */
+/* domain.c - <domain>: everything but its disks, NICs and uplink. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "reader.h"
+
+#define LXC_NS "http://libvirt.org/schemas/domain/lxc/1.0"
 
 static xmlNode *next_in_document(xmlNode *node, const xmlNode *root)
 {
@@ -50,6 +52,18 @@ static int find_ours(struct reader *r, xmlNode *root, xmlNode **ours)
 
 static int read_kind(struct reader *r, xmlNode *ours, struct domain_spec *spec)
 {
+    static const struct {
+        enum policy_kind kind;
+        const char *word;
+        enum policy_class cls;
+        enum policy_door door;
+    } choices[] = {
+        {POLICY_DRIVER, "blk", POLICY_CLASS_BLK, POLICY_DOOR_NONE},
+        {POLICY_DRIVER, "net", POLICY_CLASS_NET, POLICY_DOOR_NONE},
+        {POLICY_GUEST, "nbd", POLICY_CLASS_NONE, POLICY_DOOR_NBD},
+        {POLICY_GUEST, "tap", POLICY_CLASS_NONE, POLICY_DOOR_TAP},
+        {POLICY_GUEST, "native", POLICY_CLASS_NONE, POLICY_DOOR_NATIVE},
+    };
     char kind[16], choice[16];
     const char *key;
     bool given;
@@ -65,20 +79,18 @@ static int read_kind(struct reader *r, xmlNode *ours, struct domain_spec *spec)
             return reader_refuse(r, reader_line(ours), "unknown attribute '%.40s' of our <domain kind='%s'>",
                                  (const char *)a->name, kind);
     given = reader_attr(ours, key, choice, sizeof(choice)) != -ENOENT;
-    if (spec->kind == POLICY_DRIVER) {
-        if (!given || strcmp(choice, "blk") != 0)
-            return reader_refuse(r, reader_line(ours), "unknown class '%s': a driver domain's class is 'blk'",
-                                 choice);
-        spec->cls = POLICY_CLASS_BLK;
-    } else if (given && !strcmp(choice, "nbd")) {
-        spec->door = POLICY_DOOR_NBD;
-    } else if (given && !strcmp(choice, "native")) {
-        spec->door = POLICY_DOOR_NATIVE;
-    } else {
-        return reader_refuse(r, reader_line(ours), "unknown door '%s': a guest's door is 'nbd' or 'native'",
-                             choice);
+    for (size_t i = 0; given && i < sizeof(choices) / sizeof(choices[0]); i++) {
+        if (choices[i].kind != spec->kind || strcmp(choices[i].word, choice) != 0)
+            continue;
+        spec->cls = choices[i].cls;
+        spec->door = choices[i].door;
+        return 0;
     }
-    return 0;
+    return spec->kind == POLICY_DRIVER
+               ? reader_refuse(r, reader_line(ours),
+                               "unknown class '%s': a driver domain's class is 'blk' or 'net'", choice)
+               : reader_refuse(r, reader_line(ours),
+                               "unknown door '%s': a guest's door is 'nbd', 'tap' or 'native'", choice);
 }
 
 static int read_name(struct reader *r, xmlNode *root, struct domain_spec *spec)
@@ -126,6 +138,7 @@ static int read_uuid(struct reader *r, xmlNode *root, struct domain_spec *spec)
 static int read_memory(struct reader *r, xmlNode *root, struct domain_spec *spec)
 {
     xmlNode *node = reader_child(root, "memory", 0);
+    uint64_t least = spec->cls == POLICY_CLASS_NET ? POLICY_NET_MEMORY_MIN : POLICY_DRIVER_MEMORY_MIN;
     char text[32], unit[16];
     int rc;
 
@@ -143,10 +156,10 @@ static int read_memory(struct reader *r, xmlNode *root, struct domain_spec *spec
         return reader_refuse(r, reader_line(node), "<memory> must be a whole number that fits in 64 bits");
     if (spec->memory_bytes == 0)
         return reader_refuse(r, reader_line(node), "<memory> is 0");
-    if (spec->kind == POLICY_DRIVER && spec->memory_bytes < POLICY_DRIVER_MEMORY_MIN)
+    if (spec->kind == POLICY_DRIVER && spec->memory_bytes < least)
         return reader_refuse(r, reader_line(node),
-                             "<memory> is too small: a driver domain needs at least %llu MiB",
-                             (unsigned long long)(POLICY_DRIVER_MEMORY_MIN >> 20));
+                             "<memory> is too small: a%s driver domain needs at least %llu MiB",
+                             spec->cls == POLICY_CLASS_NET ? " net" : "", (unsigned long long)(least >> 20));
     return 0;
 }
 
@@ -168,58 +181,131 @@ static int read_vcpu(struct reader *r, xmlNode *root, struct domain_spec *spec)
     return 0;
 }
 
-/* <hostdev mode='capabilities' type='storage'><source><block>/dev/sdb</block></source></hostdev> */
+/*
+ * <hostdev mode='capabilities' type='storage'><source><block>/dev/sdb</block></source></hostdev>
+ * <hostdev mode='capabilities' type='net'><source><interface>eth1</interface></source></hostdev>
+ */
 static int read_hostdev(struct reader *r, xmlNode *node, struct domain_spec *spec)
 {
+    bool net = spec->cls == POLICY_CLASS_NET;
+    const char *wanted = net ? "net" : "storage", *what = net ? "interface" : "block";
     xmlNode *source = reader_child(node, "source", 0);
-    xmlNode *block = source ? reader_child(source, "block", 0) : NULL;
-    char mode[16], type[16], *path;
+    xmlNode *named = source ? reader_child(source, what, 0) : NULL;
+    char mode[16], type[16];
 
     reader_attr(node, "mode", mode, sizeof(mode));
     reader_attr(node, "type", type, sizeof(type));
-    if (strcmp(mode, "capabilities") != 0 || strcmp(type, "storage") != 0)
+    if (strcmp(mode, "capabilities") != 0 || strcmp(type, wanted) != 0)
         return reader_refuse(r, reader_line(node),
-                             "a <hostdev> of a driver domain must have mode='capabilities' type='storage'");
-    if (!block)
-        return reader_refuse(r, reader_line(node),
-                             "this <hostdev> has no <source><block>/dev/...</block></source>");
-    if (spec->nhostdevs == POLICY_HOSTDEVS_MAX)
+                             "a <hostdev> of a %sdriver domain must have mode='capabilities' type='%s'",
+                             net ? "net " : "", wanted);
+    if (!named)
+        return reader_refuse(r, reader_line(node), "this <hostdev> has no <source><%s>%s</%s></source>", what,
+                             net ? "..." : "/dev/...", what);
+    if ((net ? spec->nnets : spec->nhostdevs) == POLICY_HOSTDEVS_MAX)
         return reader_refuse(r, reader_line(node), "more than %d <hostdev>", POLICY_HOSTDEVS_MAX);
-    path = spec->hostdevs[spec->nhostdevs++];
-    if (reader_text(block, path, POLICY_PATH_MAX) || *path != '/')
-        return reader_refuse(r, reader_line(block),
-                             "the path in <block> must begin with / and be shorter than %d bytes",
-                             POLICY_PATH_MAX);
+    if (net) {
+        char *name = spec->nets[spec->nnets++];
+
+        if (reader_text(named, name, POLICY_IFNAME_MAX) || !policy_ifname_ok(name))
+            return reader_refuse(
+                r, reader_line(named),
+                "the name in <interface> has 1 to %d characters of A-Z a-z 0-9 . _ - and begins "
+                "with a letter or digit",
+                POLICY_IFNAME_MAX - 1);
+    } else {
+        char *path = spec->hostdevs[spec->nhostdevs++];
+
+        if (reader_text(named, path, POLICY_PATH_MAX) || *path != '/')
+            return reader_refuse(r, reader_line(named),
+                                 "the path in <block> must begin with / and be shorter than %d bytes",
+                                 POLICY_PATH_MAX);
+    }
     return 0;
 }
 
+/* An <interface> of an NBD guest may well be its hypervisor's own. */
 static int read_devices(struct reader *r, xmlNode *root, struct domain_spec *spec)
 {
+    static const struct {
+        enum policy_kind kind;
+        const char *name;
+        int (*read)(struct reader *, xmlNode *, struct domain_spec *);
+    } known[] = {
+        {POLICY_DRIVER, "hostdev", read_hostdev},
+        {POLICY_GUEST, "disk", disk_read},
+        {POLICY_GUEST, "interface", nic_read},
+    };
+    static const char *const served[] = {
+        [POLICY_DOOR_NONE] = "",
+        [POLICY_DOOR_NBD] = "<disk>",
+        [POLICY_DOOR_NATIVE] = "<disk> or <interface>",
+        [POLICY_DOOR_TAP] = "<interface>",
+    };
     xmlNode *devices = reader_child(root, "devices", 0);
-    const char *wanted = spec->kind == POLICY_DRIVER ? "hostdev" : "disk";
 
     for (xmlNode *c = devices ? devices->children : NULL; c; c = c->next) {
-        int rc = 0;
+        size_t i, n = sizeof(known) / sizeof(known[0]);
+        int rc;
 
+        for (i = 0; i < n && !(known[i].kind == spec->kind && reader_is(c, known[i].name)); i++)
+            ;
         if (c->type != XML_ELEMENT_NODE)
             continue;
-        if (!reader_is(c, wanted))
+        if (i == n) {
             reader_note(r, reader_line(c), "<%.40s> is not used", (const char *)c->name);
-        else if (spec->kind == POLICY_DRIVER)
-            rc = read_hostdev(r, c, spec);
-        else
-            rc = disk_read(r, c, spec);
+            continue;
+        }
+        rc = known[i].read(r, c, spec);
         if (rc)
             return rc;
     }
-    if (spec->kind == POLICY_GUEST && spec->ndisks == 0)
+    nic_make_addresses(spec);
+    if (spec->kind == POLICY_GUEST && spec->ndisks + spec->nnics == 0)
         return reader_refuse(r, reader_line(devices ? devices : root),
-                             "the guest has no <disk> with <backenddomain>: there is nothing to serve");
+                             "the guest has no %s with <backenddomain>: there is nothing to serve",
+                             served[spec->door]);
+    return 0;
+}
+
+/* ------------------------------------------------------------ <lxc:namespace> */
+
+static xmlNode *lxc_child(xmlNode *parent, const char *name, unsigned n)
+{
+    for (xmlNode *c = parent->children; c; c = c->next)
+        if (c->ns && c->ns->href && !strcmp((const char *)c->ns->href, LXC_NS) &&
+            !strcmp((const char *)c->name, name) && n-- == 0)
+            return c;
+    return NULL;
+}
+
+/* Where a guest's TAP devices are: libvirt-lxc's way to say it.  Not said: the machine's own. */
+static int read_netns(struct reader *r, xmlNode *root, struct domain_spec *spec)
+{
+    xmlNode *ns = lxc_child(root, "namespace", 0), *share = ns ? lxc_child(ns, "sharenet", 0) : NULL;
+    xmlNode *again = lxc_child(root, "namespace", 1);
+    char type[16];
+
+    if (spec->door != POLICY_DOOR_TAP || !ns)
+        return 0;
+    if (again || (again = lxc_child(ns, "sharenet", 1)))
+        return reader_refuse(r, reader_line(again), "there is only one <namespace> with one <sharenet>");
+    if (!share)
+        return reader_refuse(r, reader_line(ns), "<namespace> has no <sharenet type='netns' value='...'/>");
+    if (reader_attr(share, "type", type, sizeof(type)) || strcmp(type, "netns") != 0)
+        return reader_refuse(r, reader_line(share),
+                             "the type of <sharenet> must be 'netns': a namespace made by: ip netns add");
+    if (reader_attr(share, "value", spec->netns, sizeof(spec->netns)) || !policy_name_ok(spec->netns))
+        return reader_refuse(
+            r, reader_line(share),
+            "the value of <sharenet> is a name that 'ip netns' shows, 1 to %d characters of A-Z "
+            "a-z 0-9 . _ -",
+            POLICY_NAME_MAX - 1);
     return 0;
 }
 
 /* What stands at the top: once each, and the rest is told. */
-static int check_top(struct reader *r, xmlNode *root)
+static int check_top(struct reader *r, xmlNode *root, const struct domain_spec *spec)
 {
     static const char *const once[] = {"name", "uuid", "memory", "vcpu", "metadata", "devices"};
     static const char *const silent[] = {"os", "title", "description"};
@@ -236,6 +322,7 @@ static int check_top(struct reader *r, xmlNode *root)
         }
         for (size_t i = 0; i < sizeof(silent) / sizeof(silent[0]); i++)
             known = known || reader_is(c, silent[i]);
+        known = known || (spec->door == POLICY_DOOR_TAP && c == lxc_child(root, "namespace", 0));
         if (!known)
             reader_note(r, reader_line(c), "<%.40s> is not used", (const char *)c->name);
     }
@@ -254,7 +341,7 @@ static int read_domain(struct reader *r, xmlDoc *doc, struct domain_spec *spec)
     if (!rc && ours)
         rc = read_kind(r, ours, spec);
     if (!rc)
-        rc = check_top(r, root);
+        rc = check_top(r, root, spec);
     if (!rc)
         rc = read_name(r, root, spec);
     if (!rc)
@@ -266,7 +353,9 @@ static int read_domain(struct reader *r, xmlDoc *doc, struct domain_spec *spec)
     if (!rc)
         rc = read_devices(r, root, spec);
     if (!rc)
-        rc = disk_read_hints(r, ours, spec);
+        rc = read_netns(r, root, spec);
+    if (!rc)
+        rc = hint_read_all(r, ours, spec);
     if (!rc)
         rc = disk_check_complete(r, spec);
     return rc ? rc : schema_check(r, doc);

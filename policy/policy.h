@@ -31,7 +31,14 @@
 #define POLICY_NOTES_MAX    32
 #define POLICY_NOTE_MAX     256
 
-#define POLICY_DRIVER_MEMORY_MIN (16ull << 20)
+#define POLICY_VLAN_MAX     4094u
+#define POLICY_VLANS_MAX    200        /* tags of one trunk: their list is one store value */
+#define POLICY_MTU_MIN      68u
+#define POLICY_MTU_MAX      9216u
+#define POLICY_RATE_MAX     1000000000u /* kilobytes a second, or KiB of a burst      */
+
+#define POLICY_DRIVER_MEMORY_MIN (16ull << 20) /* class blk                         */
+#define POLICY_NET_MEMORY_MIN    (64ull << 20) /* class net: DPDK and packet buffers */
 #define POLICY_QUEUES_MAX        8u
 #define POLICY_POOL_PAGES_MIN    64u    /* of 4 KiB, a queue                       */
 #define POLICY_POOL_PAGES_MAX    65536u
@@ -45,6 +52,16 @@ enum policy_kind { POLICY_DRIVER = 1, POLICY_GUEST };
 enum policy_class { POLICY_CLASS_NONE, POLICY_CLASS_BLK, POLICY_CLASS_NET };
 enum policy_door { POLICY_DOOR_NONE, POLICY_DOOR_NBD, POLICY_DOOR_NATIVE, POLICY_DOOR_TAP };
 enum policy_grants { POLICY_GRANTS_AUTO, POLICY_GRANTS_PERSISTENT, POLICY_GRANTS_COPY, POLICY_GRANTS_MAP };
+/* What a net driver domain's uplink may be. */
+enum policy_pmd {
+    POLICY_PMD_NONE,
+    POLICY_PMD_NULL,
+    POLICY_PMD_RING,
+    POLICY_PMD_AF_PACKET,
+    POLICY_PMD_AF_XDP,
+    POLICY_PMD_TAP,
+    POLICY_PMD_PCAP
+};
 enum policy_source { POLICY_SOURCE_FILE = 1, POLICY_SOURCE_BLOCK, POLICY_SOURCE_RAM };
 
 struct policy_disk {
@@ -74,11 +91,11 @@ struct policy_nic {
     char dev[POLICY_IFNAME_MAX];    /* <guest dev=> or <target dev=>, else eth0, eth1, ... */
     unsigned devid;                 /* 0, 1, ... in the order of the document      */
     char backend[POLICY_NAME_MAX];
-    uint8_t mac[6];                 /* given, or made from the guest's name        */
+    uint8_t mac[6];                 /* given, or made from the guest's uuid, else name */
     unsigned mtu;                   /* 0: not said                                 */
     unsigned pvid;                  /* VLAN of its untagged frames; 0: none        */
     bool trunk;
-    uint64_t vlans[64];             /* bit map: VLANs of the trunk                 */
+    uint64_t vlans[64];             /* bit map: VLANs of the trunk, its native one too */
     bool isolated;                  /* <port isolated='yes'/>                      */
     struct policy_rate inbound, outbound;
     unsigned queues;                /* <driver queues=>; 0: not said               */
@@ -100,7 +117,10 @@ struct domain_spec {
     unsigned nhostdevs;             /* driver: the block devices that it may serve; 0: any */
     char hostdevs[POLICY_HOSTDEVS_MAX][POLICY_PATH_MAX];
     char devargs[POLICY_DEVARGS_MAX]; /* net driver domain: its uplink; "" none    */
+    enum policy_pmd pmd;             /* the first word of devargs                  */
     char ifname[POLICY_IFNAME_MAX];  /* the interface that its iface= names; ""    */
+    char rx_pcap[POLICY_DEVARGS_MAX]; /* net_pcap: absolute paths; "" none          */
+    char tx_pcap[POLICY_DEVARGS_MAX];
     unsigned mtu;                    /* of the uplink; 0: not said                 */
     unsigned nnets;                  /* driver: the interfaces that it may have; 0: any */
     char nets[POLICY_HOSTDEVS_MAX][POLICY_IFNAME_MAX];
@@ -141,9 +161,12 @@ bool policy_name_ok(const char *name);
  */
 void policy_clean_text(char *s);
 
+/* As policy_name_ok(), at most POLICY_IFNAME_MAX - 1 long: a network interface. */
+bool policy_ifname_ok(const char *name);
+
 /* libvirt's words for kinds and choices; never NULL. */
 const char *policy_kind_name(enum policy_kind kind);
-const char *policy_class_name(const struct domain_spec *spec); /* blk, nbd, native */
+const char *policy_class_name(const struct domain_spec *spec); /* blk, net, nbd, tap, native */
 const char *policy_grants_name(enum policy_grants grants);
 
 #endif

@@ -116,6 +116,44 @@ xmlNode *reader_child(xmlNode *parent, const char *name, unsigned n)
     return NULL;
 }
 
+int reader_once(struct reader *r, xmlNode *node, const char *const names[])
+{
+    for (; *names; names++) {
+        xmlNode *again = reader_child(node, *names, 1);
+
+        if (again)
+            return reader_refuse(r, reader_line(again), "%s <%s> has only one <%s>",
+                                 strchr("aeiou", *node->name) ? "an" : "a", (const char *)node->name, *names);
+    }
+    return 0;
+}
+
+void reader_note_children(struct reader *r, xmlNode *node, const char *const used[])
+{
+    for (xmlNode *c = node->children; c; c = c->next) {
+        bool known = c->type != XML_ELEMENT_NODE;
+
+        for (const char *const *name = used; *name && !known; name++)
+            known = reader_is(c, *name);
+        if (!known)
+            reader_note(r, reader_line(c), "<%.40s> in <%.40s> is not used", (const char *)c->name,
+                        (const char *)node->name);
+    }
+}
+
+void reader_note_attrs(struct reader *r, xmlNode *node, const char *const used[])
+{
+    for (xmlAttr *a = node->properties; a; a = a->next) {
+        bool known = a->ns != NULL;
+
+        for (const char *const *name = used; *name && !known; name++)
+            known = !strcmp((const char *)a->name, *name);
+        if (!known)
+            reader_note(r, reader_line(node), "attribute %.40s of <%.40s> is not used", (const char *)a->name,
+                        (const char *)node->name);
+    }
+}
+
 static int take_trimmed(xmlChar *text, char *buf, size_t cap)
 {
     static const char blanks[] = " \t\r\n";

@@ -39,6 +39,12 @@ int reader_attr(xmlNode *node, const char *name, char *buf, size_t cap);
 /* As above, a decimal number; -ERANGE past max, -EINVAL no number. */
 int reader_attr_number(xmlNode *node, const char *name, uint64_t max, uint64_t *out);
 
+/* What a node may hold: names is NULL-terminated.  _once refuses a child that is
+ * there twice; the others tell, as notes, what is not used. */
+int reader_once(struct reader *r, xmlNode *node, const char *const names[]);
+void reader_note_children(struct reader *r, xmlNode *node, const char *const used[]);
+void reader_note_attrs(struct reader *r, xmlNode *node, const char *const used[]);
+
 /* units.c: plain decimal digits; libvirt's scaled sizes; a set of CPUs. */
 int units_decimal(const char *text, uint64_t max, uint64_t *out);
 int units_bytes(const char *text, const char *unit, uint64_t *out);
@@ -46,8 +52,25 @@ int units_cpuset(const char *text, uint64_t *mask);
 
 /* disk.c */
 int disk_read(struct reader *r, xmlNode *node, struct domain_spec *spec);
-int disk_read_hints(struct reader *r, xmlNode *ours, struct domain_spec *spec);
+int disk_read_hint(struct reader *r, xmlNode *hint, struct policy_disk *disk);
 int disk_check_complete(struct reader *r, struct domain_spec *spec);
+
+/* nic.c */
+int nic_read(struct reader *r, xmlNode *node, struct domain_spec *spec);
+int nic_read_hint(struct reader *r, xmlNode *hint, struct policy_nic *nic);
+/* After the last one: addresses for those that were given none. */
+void nic_make_addresses(struct domain_spec *spec);
+
+/* uplink.c: <bulkhead:uplink> of a net driver domain */
+int uplink_read(struct reader *r, xmlNode *node, struct domain_spec *spec);
+
+/* hint.c: what stands inside our <domain>.  A hint's attributes: */
+int hint_read_all(struct reader *r, xmlNode *ours, struct domain_spec *spec);
+int hint_only(struct reader *r, xmlNode *hint, const char *const known[]);
+int hint_number(struct reader *r, xmlNode *hint, const char *name, const char *dev, uint64_t min,
+                uint64_t max, unsigned *out);
+int hint_grants(struct reader *r, xmlNode *hint, const char *dev, enum policy_grants last,
+                enum policy_grants *out);
 
 /* schema.c */
 int schema_check(struct reader *r, xmlDoc *doc);

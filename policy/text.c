@@ -13,6 +13,11 @@ bool policy_name_ok(const char *name)
     return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
+bool policy_ifname_ok(const char *name)
+{
+    return policy_name_ok(name) && strlen(name) < POLICY_IFNAME_MAX;
+}
+
 /* Length of the well-formed sequence at p, 0 when there is none (RFC 3629). */
 static size_t utf8_length(const unsigned char *p)
 {
@@ -63,9 +68,16 @@ const char *policy_kind_name(enum policy_kind kind)
 
 const char *policy_class_name(const struct domain_spec *spec)
 {
+    static const char *const doors[] = {
+        [POLICY_DOOR_NONE] = "",
+        [POLICY_DOOR_NBD] = "nbd",
+        [POLICY_DOOR_NATIVE] = "native",
+        [POLICY_DOOR_TAP] = "tap",
+    };
+
     if (spec->kind == POLICY_DRIVER)
-        return "blk";
-    return spec->door == POLICY_DOOR_NBD ? "nbd" : "native";
+        return spec->cls == POLICY_CLASS_NET ? "net" : "blk";
+    return doors[spec->door];
 }
 
 const char *policy_grants_name(enum policy_grants grants)

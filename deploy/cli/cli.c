@@ -22,10 +22,10 @@ static const char usage[] =
     "  kill NAME         end it at once, as a crash would\n"
     "  list              all domains\n"
     "  info NAME         what it is, holds and may do\n"
-    "  log NAME          what it wrote; @core and @bulkheadd have one too\n"
+    "  log NAME          what it wrote; @core, @netdev and @bulkheadd have one too\n"
     "  events            what happens, one JSON object a line, until interrupted\n"
     "  metrics           figures, as OpenMetrics text\n"
-    "  bench blk         measure; bulkhead bench blk --help\n"
+    "  bench blk|net     measure; bulkhead bench blk --help\n"
     "  version\n"
     "--run-dir: where bulkheadd runs (default: $BULKHEAD_RUN_DIR, else " CLI_DEFAULT_RUN_DIR ")\n";
 

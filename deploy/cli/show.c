@@ -30,6 +30,29 @@ static void uptime_text(double s, char out[32])
         snprintf(out, 32, "%llud%02lluh", t / 86400, t / 3600 % 24);
 }
 
+/* "vda@disk0 eth0@net0", with a ! where it is not connected; "eth1 up" of an uplink. */
+static void put_devices(const json_t *d, FILE *out)
+{
+    static const char *const kinds[] = {"disks", "nics"};
+    const json_t *uplink = json_object_get(d, "uplink"), *e;
+    const char *between = "";
+    size_t i;
+
+    for (int k = 0; k < 2; k++) {
+        json_array_foreach(json_object_get(d, kinds[k]), i, e)
+        {
+            fprintf(out, "%s%s@%s%s", between, text_of(e, "dev"), text_of(e, "backend"),
+                    json_is_true(json_object_get(e, "connected")) ? "" : "!");
+            between = " ";
+        }
+    }
+    if (*text_of(uplink, "devargs"))
+        fprintf(out, "%s %s", text_of(uplink, *text_of(uplink, "interface") ? "interface" : "devargs"),
+                text_of(uplink, "state"));
+    else if (uplink)
+        fputs("no uplink", out);
+}
+
 void show_list(const json_t *domains, FILE *out)
 {
     int width = 4;
@@ -38,8 +61,8 @@ void show_list(const json_t *domains, FILE *out)
 
     json_array_foreach(domains, i, d) if ((int)strlen(text_of(d, "name")) > width) width =
         (int)strlen(text_of(d, "name"));
-    fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11s  %8s\n", width, "NAME", "KIND", "CLASS", "DOMID", "STATE",
-            "INCARNATION", "UPTIME");
+    fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11s  %8s  %s\n", width, "NAME", "KIND", "CLASS", "DOMID",
+            "STATE", "INCARNATION", "UPTIME", "DEVICES");
     json_array_foreach(domains, i, d)
     {
         char domid[16] = "-", uptime[32] = "-";
@@ -48,10 +71,17 @@ void show_list(const json_t *domains, FILE *out)
             snprintf(domid, sizeof(domid), "%lld", number_of(d, "domid"));
             uptime_text(json_number_value(json_object_get(d, "uptime_s")), uptime);
         }
-        fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11lld  %8s\n", width, text_of(d, "name"),
+        fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11lld  %8s  ", width, text_of(d, "name"),
                 text_of(d, "kind"), text_of(d, "class"), domid, text_of(d, "state"),
                 number_of(d, "incarnation"), uptime);
+        put_devices(d, out);
+        fputc('\n', out);
     }
+}
+
+static const char *connected_text(const json_t *device)
+{
+    return json_is_true(json_object_get(device, "connected")) ? "connected" : "not connected";
 }
 
 static void show_disks(const json_t *disks, FILE *out)
@@ -62,7 +92,38 @@ static void show_disks(const json_t *disks, FILE *out)
     json_array_foreach(disks, i, d)
         fprintf(out, "disk         %s: %s of %s%s, %s\n", text_of(d, "dev"), text_of(d, "path"),
                 text_of(d, "backend"), json_is_true(json_object_get(d, "readonly")) ? ", read-only" : "",
-                json_is_true(json_object_get(d, "connected")) ? "connected" : "not connected");
+                connected_text(d));
+}
+
+static void show_nics(const json_t *nics, FILE *out)
+{
+    const json_t *d, *id;
+    size_t i, k;
+
+    json_array_foreach(nics, i, d)
+    {
+        const json_t *trunk = json_object_get(d, "trunk");
+
+        fprintf(out, "NIC          %s: %s of %s, MTU %lld", text_of(d, "dev"), text_of(d, "mac"),
+                text_of(d, "backend"), number_of(d, "mtu"));
+        if (number_of(d, "vlan"))
+            fprintf(out, ", VLAN %lld", number_of(d, "vlan"));
+        json_array_foreach(trunk, k, id)
+            fprintf(out, "%s%lld", k ? "," : ", trunk of ", (long long)json_integer_value(id));
+        fprintf(out, "%s, %s\n", json_is_true(json_object_get(d, "isolated")) ? ", isolated" : "",
+                connected_text(d));
+    }
+}
+
+static void show_uplink(const json_t *uplink, FILE *out)
+{
+    if (!uplink)
+        return;
+    if (!*text_of(uplink, "devargs"))
+        fputs("uplink       none: a switch between guests\n", out);
+    else
+        fprintf(out, "uplink       %s, MTU %lld%s%s\n", text_of(uplink, "devargs"), number_of(uplink, "mtu"),
+                *text_of(uplink, "state") ? ", " : "", text_of(uplink, "state"));
 }
 
 static void show_lists(const json_t *info, FILE *out)
@@ -105,7 +166,11 @@ void show_info(const json_t *info, FILE *out)
             number_of(info, "restarts"));
     if (*text_of(info, "socket"))
         fprintf(out, "socket       %s\n", text_of(info, "socket"));
+    if (*text_of(info, "netns"))
+        fprintf(out, "netns        %s\n", text_of(info, "netns"));
     show_disks(json_object_get(info, "disks"), out);
+    show_nics(json_object_get(info, "nics"), out);
+    show_uplink(json_object_get(info, "uplink"), out);
     if (!number_of(info, "domid"))
         return;
     fprintf(out, "domid        %lld\nuptime       %s\n", number_of(info, "domid"), uptime);

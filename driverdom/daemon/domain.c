@@ -46,7 +46,10 @@ struct domain *dom_new(struct daemon *d, const struct domain_spec *spec)
         memset(dom, 0, sizeof(*dom));
         dom->used = true;
         dom->spec = *spec;
-        dom->conn[0] = dom->conn[1] = dom->door_fd = -1;
+        dom->conn[0] = dom->conn[1] = dom->door_fd = dom->channel[0] = dom->channel[1] = -1;
+        dom->link_id = d->keeper.next_id;
+        d->keeper.next_id += POLICY_NICS_MAX;
+        split_init(dom);
         log_init(&dom->log, spec->name);
         return dom;
     }
@@ -69,17 +72,23 @@ bool dom_is_down(const struct domain *dom)
 
 /* --------------------------------------------------------- making, unmaking */
 
-static enum hyp_class class_of(const struct domain_spec *spec)
+enum hyp_class dom_class(const struct domain_spec *spec)
 {
+    static const enum hyp_class doors[] = {
+        [POLICY_DOOR_NBD] = HYP_CLASS_NBD,
+        [POLICY_DOOR_NATIVE] = HYP_CLASS_NATIVE,
+        [POLICY_DOOR_TAP] = HYP_CLASS_TAP,
+    };
+
     if (spec->kind == POLICY_DRIVER)
-        return HYP_CLASS_BLK;
-    return spec->door == POLICY_DOOR_NBD ? HYP_CLASS_NBD : HYP_CLASS_NATIVE;
+        return spec->cls == POLICY_CLASS_NET ? HYP_CLASS_NET : HYP_CLASS_BLK;
+    return doors[spec->door];
 }
 
 /* fds[0] is the domain's stderr, which it keeps as descriptor 5. */
 int dom_make(struct daemon *d, struct domain *dom, const int *more_fds, unsigned n)
 {
-    struct hyp_domain_config cfg = {.class_id = class_of(&dom->spec), .cpus = dom->spec.cpus};
+    struct hyp_domain_config cfg = {.class_id = dom_class(&dom->spec), .cpus = dom->spec.cpus};
     int fds[HYP_FDS_MAX], writer, rc;
 
     /* A guest's <memory> is the guest's own; what serves it is sized by its class. */
@@ -122,7 +131,7 @@ static void clear_incarnation(struct daemon *d, struct domain *dom)
         guest_release(d, dom);
     else
         driver_gone(d, dom);
-    dom->alive = false;
+    dom->alive = dom->unpaused = false;
     dom->domid = 0;
     dom->started_at = 0;
     dom->deadline = 0;
@@ -140,9 +149,10 @@ static void come_to_rest(struct daemon *d, struct domain *dom)
     home_remove(d, dom->old_domid);
     dom->old_domid = 0;
     dom->state = ST_DEFINED;
-    dom->start_again = false;
+    dom->start_again = dom->renewing = false;
     dom->deadline = 0;
     door_close(dom);
+    keeper_release(d, dom);
 }
 
 void dom_is_running(struct daemon *d, struct domain *dom, const char *event)
@@ -289,6 +299,18 @@ int dom_restart(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_M
     return 0;
 }
 
+void dom_renew(struct daemon *d, struct domain *dom)
+{
+    char why[DAEMON_SENTENCE_MAX];
+
+    if (d->stopping)
+        return;
+    if (dom_restart(d, dom, why))
+        event_error(d, dom, "%s", why);
+    else
+        dom->renewing = true;
+}
+
 int dom_kill(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
 {
     int rc = dom->domid ? hyp_domain_destroy(d->hyp, dom->domid) : -ESRCH;
@@ -329,19 +351,23 @@ static void tell_died(struct daemon *d, const struct domain *dom, int status)
 static void stopped(struct daemon *d, struct domain *dom)
 {
     char why[DAEMON_SENTENCE_MAX];
-    bool again = dom->start_again && !d->stopping;
+    bool again = dom->start_again && !d->stopping, renewing = dom->renewing;
 
     event_tell(d, "stopped", dom, NULL);
     clear_incarnation(d, dom);
-    dom->start_again = false;
+    dom->start_again = dom->renewing = false;
     dom->state = ST_DEFINED;
     session_answer(d, dom, WAIT_STOP | WAIT_KILL, NULL);
     if (again) {
         dom->failures = 0;
-        if (!begin(d, dom, false, why))
+        if (!begin(d, dom, renewing, why))
             return;
         event_error(d, dom, "%s", why);
         session_answer(d, dom, WAIT_START, why);
+        if (renewing) {
+            dom_back_off(d, dom);
+            return;
+        }
     }
     come_to_rest(d, dom);
 }
@@ -377,9 +403,35 @@ void dom_died(struct daemon *d, struct domain *dom, int status)
         dom->deadline = now_ms();
 }
 
+/* Its start took too long. */
+static void late_sentence(struct daemon *d, const struct domain *dom, char why[DAEMON_SENTENCE_MAX])
+{
+    char error[160] = "";
+
+    if (dom->spec.kind == POLICY_DRIVER ? !dom->unpaused : !dom->built) {
+        snprintf(
+            why, DAEMON_SENTENCE_MAX,
+            "what %s needs was not there in %d s (the keeper of network interfaces is slow, or a file is); "
+            "see: bulkhead log @netdev",
+            dom->spec.name, READY_WAIT_MS / 1000);
+        return;
+    }
+    if (dom->spec.kind == POLICY_DRIVER) {
+        snprintf(why, DAEMON_SENTENCE_MAX, "driver domain %s was not ready in %d s; see: bulkhead log %s",
+                 dom->spec.name, READY_WAIT_MS / 1000, dom->spec.name);
+        return;
+    }
+    for (unsigned i = 0; i < dom->nsplits && !*error; i++)
+        if (!dom->split[i].connected)
+            split_backend_error(d, dom, i, error, sizeof(error));
+    snprintf(why, DAEMON_SENTENCE_MAX, "the %s of %s were not connected in %d s%s%s; see: bulkhead log %s",
+             split_words(dom), dom->spec.name, CONNECT_WAIT_MS / 1000, *error ? ": " : "", error,
+             dom->spec.name);
+}
+
 void dom_tick(struct daemon *d, struct domain *dom, uint64_t now)
 {
-    char why[DAEMON_SENTENCE_MAX], error[160];
+    char why[DAEMON_SENTENCE_MAX];
 
     if (dom->spec.kind == POLICY_GUEST)
         guest_tick(d, dom, now);
@@ -399,17 +451,7 @@ void dom_tick(struct daemon *d, struct domain *dom, uint64_t now)
         hyp_domain_destroy(d->hyp, dom->domid);
         break;
     case ST_STARTING:
-        if (dom->spec.kind == POLICY_DRIVER) {
-            snprintf(why, sizeof(why), "driver domain %s was not ready in %d s; see: bulkhead log %s",
-                     dom->spec.name, READY_WAIT_MS / 1000, dom->spec.name);
-        } else {
-            *error = '\0';
-            for (unsigned i = 0; i < dom->spec.ndisks && !*error; i++)
-                if (!dom->vbd[i].connected)
-                    vbd_backend_error(d, dom, i, error, sizeof(error));
-            snprintf(why, sizeof(why), "the disks of %s were not connected in %d s%s%s; see: bulkhead log %s",
-                     dom->spec.name, CONNECT_WAIT_MS / 1000, *error ? ": " : "", error, dom->spec.name);
-        }
+        late_sentence(d, dom, why);
         dom_start_failed(d, dom, why);
         break;
     case ST_DEFINED:

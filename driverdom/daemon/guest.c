@@ -45,22 +45,12 @@ static uint64_t ram_in_use(struct daemon *d, const struct domain *driver, const 
     return sum;
 }
 
-static int check_disk(struct daemon *d, const struct domain *guest, unsigned i, char why[DAEMON_SENTENCE_MAX])
+static int check_disk(struct daemon *d, const struct domain *guest, unsigned i, const struct domain *driver,
+                      char why[DAEMON_SENTENCE_MAX])
 {
     const struct policy_disk *disk = &guest->spec.disks[i];
-    struct domain *driver = dom_find(d, disk->backend);
     uint64_t ram;
 
-    if (!driver || driver->spec.kind != POLICY_DRIVER) {
-        snprintf(why, DAEMON_SENTENCE_MAX,
-                 "disk %s of %s names driver domain %s, which is not defined: define it first", disk->dev,
-                 guest->spec.name, disk->backend);
-        return -ENOENT;
-    }
-    if (driver->state != ST_RUNNING) {
-        snprintf(why, DAEMON_SENTENCE_MAX, "driver domain %s is not running: start it first", disk->backend);
-        return -ENOTCONN;
-    }
     ram = ram_in_use(d, driver, guest);
     if (disk->ram_bytes && (ram > driver->spec.memory_bytes || driver->spec.memory_bytes - ram < RAM_SPARE)) {
         snprintf(why, DAEMON_SENTENCE_MAX,
@@ -72,20 +62,78 @@ static int check_disk(struct daemon *d, const struct domain *guest, unsigned i, 
     return check_listed(guest, i, driver, why);
 }
 
+/* One address, one NIC: the switch goes by it. */
+static int check_nic(struct daemon *d, const struct domain *guest, unsigned i, const struct domain *driver,
+                     char why[DAEMON_SENTENCE_MAX])
+{
+    const struct policy_nic *nic = &guest->spec.nics[i];
+    char mac[18];
+
+    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
+        const struct domain *other = &d->domains[g];
+
+        if (!other->used || other == guest || dom_is_down(other))
+            continue;
+        for (unsigned k = 0; k < other->spec.nnics; k++) {
+            if (strcmp(other->spec.nics[k].backend, driver->spec.name) != 0 ||
+                memcmp(other->spec.nics[k].mac, nic->mac, sizeof(nic->mac)) != 0)
+                continue;
+            vif_mac_text(nic->mac, mac);
+            snprintf(
+                why, DAEMON_SENTENCE_MAX,
+                "NIC %s of %s: address %s is that of %s of %s already, in driver domain %s: give it another "
+                "<mac address='...'/>",
+                nic->dev, guest->spec.name, mac, other->spec.nics[k].dev, other->spec.name,
+                driver->spec.name);
+            return -EADDRINUSE;
+        }
+    }
+    return 0;
+}
+
+static int check_split(struct daemon *d, const struct domain *guest, unsigned i,
+                       char why[DAEMON_SENTENCE_MAX])
+{
+    const struct split *split = &guest->split[i];
+    const struct domain *driver = dom_find(d, split->backend);
+    bool disk = i < guest->spec.ndisks;
+
+    if (!driver || driver->spec.kind != POLICY_DRIVER) {
+        snprintf(why, DAEMON_SENTENCE_MAX,
+                 "%s %s of %s names driver domain %s, which is not defined: define it first", split->word,
+                 split->dev, guest->spec.name, split->backend);
+        return -ENOENT;
+    }
+    if (driver->spec.cls != (disk ? POLICY_CLASS_BLK : POLICY_CLASS_NET)) {
+        snprintf(why, DAEMON_SENTENCE_MAX,
+                 "%s %s of %s names driver domain %s, whose class is '%s', not '%s'", split->word, split->dev,
+                 guest->spec.name, split->backend, policy_class_name(&driver->spec), disk ? "blk" : "net");
+        return -EINVAL;
+    }
+    if (driver->state != ST_RUNNING) {
+        snprintf(why, DAEMON_SENTENCE_MAX, "driver domain %s is not running: start it first", split->backend);
+        return -ENOTCONN;
+    }
+    return disk ? check_disk(d, guest, i, driver, why)
+                : check_nic(d, guest, i - guest->spec.ndisks, driver, why);
+}
+
 static void build(struct daemon *d, struct domain *dom)
 {
     char why[DAEMON_SENTENCE_MAX];
     const char *step = "the core would not make it";
-    int rc = dom_make(d, dom, &dom->door_fd, 1);
+    bool tap = dom->spec.door == POLICY_DOOR_TAP;
+    int rc = dom_make(d, dom, tap ? &dom->channel[1] : &dom->door_fd, 1);
 
+    keeper_channel_passed(dom);
     if (!rc) {
         dom->incarnation++;
         dom->built = true;
         step = "the store would not take its nodes";
         rc = home_make(d, dom);
     }
-    for (unsigned i = 0; !rc && i < dom->spec.ndisks; i++)
-        rc = vbd_write_nodes(d, dom, i);
+    for (unsigned i = 0; !rc && i < dom->nsplits; i++)
+        rc = split_write_nodes(d, dom, i);
     if (!rc) {
         step = "the core would not let it run";
         rc = hyp_domain_unpause(d->hyp, dom->domid);
@@ -107,25 +155,62 @@ static void build(struct daemon *d, struct domain *dom)
         return;
     }
     dom->deadline = now_ms() + CONNECT_WAIT_MS;
-    session_progress(d, dom, "waiting for the disks of %s to connect", dom->spec.name);
+    session_progress(d, dom, "waiting for the %s of %s to connect", split_words(dom), dom->spec.name);
 }
 
-static bool all_open(const struct domain *dom)
+static bool all_there(const struct domain *dom)
 {
     for (unsigned i = 0; i < dom->spec.ndisks; i++)
         if (dom->vbd[i].device != VBD_OPEN)
             return false;
+    for (unsigned i = 0; i < dom->spec.nnics && dom->spec.door == POLICY_DOOR_TAP; i++)
+        if (dom->tap[i].at != KEPT_HELD)
+            return false;
     return true;
+}
+
+void guest_go_on(struct daemon *d, struct domain *dom)
+{
+    if (dom->state == ST_STARTING && !dom->built && all_there(dom))
+        build(d, dom);
+}
+
+/* A TAP device for each NIC, which its process finds in its channel. */
+static int want_taps(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
+{
+    int rc;
+
+    if (dom->spec.door != POLICY_DOOR_TAP)
+        return 0;
+    rc = keeper_start(d, why);
+    if (!rc)
+        rc = keeper_channel(dom, why);
+    for (unsigned i = 0; !rc && i < dom->spec.nnics; i++)
+        dom->tap[i].at = KEPT_TO_ASK;
+    return rc;
+}
+
+static void release_devices(struct daemon *d, struct domain *dom)
+{
+    for (unsigned i = 0; i < dom->spec.ndisks; i++)
+        vbd_release(d, dom, i);
+    for (unsigned i = 0; i < dom->spec.nnics; i++) {
+        dom->split[dom->spec.ndisks + i].be = 0;
+        dom->tap[i].at = KEPT_NONE; /* a TAP device goes with who has it */
+    }
+    keeper_close_channel(dom);
 }
 
 int guest_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
 {
     int rc = 0;
 
-    for (unsigned i = 0; !rc && i < dom->spec.ndisks; i++)
-        rc = check_disk(d, dom, i, why);
+    for (unsigned i = 0; !rc && i < dom->nsplits; i++)
+        rc = check_split(d, dom, i, why);
     if (!rc)
         rc = door_open(d, dom, why);
+    if (!rc)
+        rc = want_taps(d, dom, why);
     for (unsigned i = 0; !rc && i < dom->spec.ndisks; i++) {
         rc = vbd_assign(d, dom, i);
         dom->vbd[i].give_up_at = dom->vbd[i].device == VBD_OPENING ? now_ms() + OPEN_WAIT_MS : 0;
@@ -133,27 +218,27 @@ int guest_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_M
             vbd_open_sentence(dom, i, rc, why);
     }
     if (rc) {
-        for (unsigned i = 0; i < dom->spec.ndisks; i++)
-            vbd_release(d, dom, i);
+        release_devices(d, dom);
         if (dom->state == ST_DEFINED)
             door_close(dom);
         return rc;
     }
+    for (unsigned i = 0; i < dom->spec.nnics; i++)
+        dom->split[dom->spec.ndisks + i].be = dom_find(d, dom->spec.nics[i].backend)->domid;
     dom->state = ST_STARTING;
-    dom->deadline = 0;
+    dom->deadline = dom->spec.door == POLICY_DOOR_TAP ? now_ms() + READY_WAIT_MS : 0;
     event_tell(d, "starting", dom, NULL);
-    session_progress(d, dom, "opening the disks of %s", dom->spec.name);
-    if (all_open(dom))
-        build(d, dom);
+    session_progress(d, dom, "opening the %s of %s", split_words(dom), dom->spec.name);
+    keeper_ask(d);
+    guest_go_on(d, dom);
     return 0;
 }
 
 void guest_release(struct daemon *d, struct domain *dom)
 {
-    for (unsigned i = 0; i < dom->spec.ndisks; i++) {
-        vbd_remove_nodes(d, dom, i);
-        vbd_release(d, dom, i);
-    }
+    for (unsigned i = 0; i < dom->nsplits; i++)
+        split_remove_nodes(d, dom, i);
+    release_devices(d, dom);
     home_remove(d, dom->domid);
     dom->built = false;
 }
@@ -187,7 +272,7 @@ void guest_device(struct daemon *d, const struct hyp_event *ev)
         for (unsigned i = 0; dom->used && i < dom->spec.ndisks; i++) {
             struct vbd *vbd = &dom->vbd[i];
 
-            if (vbd->device != VBD_OPENING || vbd->be != ev->domid || vbd->number != ev->device)
+            if (vbd->device != VBD_OPENING || dom->split[i].be != ev->domid || vbd->number != ev->device)
                 continue;
             if (ev->error) {
                 device_failed(d, dom, i, ev->error);
@@ -196,8 +281,7 @@ void guest_device(struct daemon *d, const struct hyp_event *ev)
             vbd->device = VBD_OPEN;
             vbd->last_error = 0;
             vbd->give_up_at = vbd->retry_at = 0;
-            if (dom->state == ST_STARTING && !dom->built && all_open(dom))
-                build(d, dom);
+            guest_go_on(d, dom);
             return;
         }
     }
@@ -208,13 +292,14 @@ static void retry_device(struct daemon *d, struct domain *dom, unsigned i)
 {
     const struct policy_disk *disk = &dom->spec.disks[i];
     struct vbd *vbd = &dom->vbd[i];
+    domid_t be = dom->split[i].be;
     unsigned flags = (disk->readonly ? HYP_DEVICE_RDONLY : 0) | (disk->direct ? HYP_DEVICE_DIRECT : 0);
     int rc;
 
     vbd->retry_at = 0;
-    hyp_device_release(d->hyp, vbd->be, vbd->number);
+    hyp_device_release(d->hyp, be, vbd->number);
     vbd->device = VBD_OPENING;
-    rc = hyp_device_assign(d->hyp, vbd->be, vbd->number, disk->path, flags);
+    rc = hyp_device_assign(d->hyp, be, vbd->number, disk->path, flags);
     if (rc)
         device_failed(d, dom, i, rc);
 }
@@ -230,7 +315,7 @@ void guest_tick(struct daemon *d, struct domain *dom, uint64_t now)
             dom_start_failed(d, dom, why);
             return;
         }
-        if (vbd->retry_at && now >= vbd->retry_at && vbd->be)
+        if (vbd->retry_at && now >= vbd->retry_at && dom->split[i].be)
             retry_device(d, dom, i);
     }
 }
@@ -254,39 +339,40 @@ uint64_t guest_next_tick(const struct domain *dom)
 /* A backend may write here as often as it likes: it is heard once a second. */
 static void hear_backend(struct daemon *d, struct domain *dom, unsigned i)
 {
-    struct vbd *vbd = &dom->vbd[i];
-    char text[sizeof(vbd->error)], why[DAEMON_SENTENCE_MAX];
+    struct split *split = &dom->split[i];
+    char text[sizeof(split->error)], why[DAEMON_SENTENCE_MAX];
     uint64_t now = now_ms();
 
-    vbd_backend_error(d, dom, i, text, sizeof(text));
-    if (!*text || !strcmp(text, vbd->error) || (vbd->error_at && now - vbd->error_at < 1000))
+    split_backend_error(d, dom, i, text, sizeof(text));
+    if (!*text || !strcmp(text, split->error) || (split->error_at && now - split->error_at < 1000))
         return;
-    memcpy(vbd->error, text, sizeof(text));
-    vbd->error_at = now;
-    snprintf(why, sizeof(why), "disk %s of %s: driver domain %s reports: %s", dom->spec.disks[i].dev,
-             dom->spec.name, dom->spec.disks[i].backend, text);
+    memcpy(split->error, text, sizeof(text));
+    split->error_at = now;
+    snprintf(why, sizeof(why), "%s %s of %s: driver domain %s reports: %s", split->word, split->dev,
+             dom->spec.name, split->backend, text);
     if (dom->state == ST_STARTING)
         dom_start_failed(d, dom, why);
     else
         event_error(d, dom, "%s", why);
 }
 
-static void look_at_disk(struct daemon *d, struct domain *dom, unsigned i)
+static void look_at(struct daemon *d, struct domain *dom, unsigned i)
 {
-    struct vbd *vbd = &dom->vbd[i];
+    struct split *split = &dom->split[i];
     bool connected;
 
-    if (!dom->built || !vbd->nodes_be || !vbd->be)
+    if (!dom->built || !split->nodes_be || !split->be)
         return;
-    connected = vbd_frontend_state(d, dom, i) == XenbusStateConnected;
-    if (connected && !vbd->connected)
-        event_tell(d, "connected", dom, json_pack("{s:s}", "disk", dom->spec.disks[i].dev));
-    vbd->connected = connected;
+    connected = split_frontend_state(d, dom, i) == XenbusStateConnected;
+    if (connected && !split->connected)
+        event_tell(d, "connected", dom,
+                   json_pack("{s:s}", i < dom->spec.ndisks ? "disk" : "nic", split->dev));
+    split->connected = connected;
     if (dom->state == ST_STARTING) {
         bool all = true;
 
-        for (unsigned k = 0; k < dom->spec.ndisks; k++)
-            all = all && dom->vbd[k].connected;
+        for (unsigned k = 0; k < dom->nsplits; k++)
+            all = all && dom->split[k].connected;
         if (all)
             dom_is_running(d, dom, "running");
     }
@@ -298,14 +384,14 @@ void guest_store_event(struct daemon *d, const struct store_event *ev)
 {
     char *end;
     unsigned long domid = strtoul(ev->token, &end, 10);
-    unsigned long disk = *end == '/' ? strtoul(end + 1, NULL, 10) : 0;
+    unsigned long split = *end == '/' ? strtoul(end + 1, NULL, 10) : 0;
     bool everything = !*ev->token;
 
     for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
         struct domain *dom = &d->domains[g];
 
-        for (unsigned i = 0; dom->used && i < dom->spec.ndisks; i++)
-            if (everything || (dom->domid == domid && i == disk))
-                look_at_disk(d, dom, i);
+        for (unsigned i = 0; dom->used && i < dom->nsplits; i++)
+            if (everything || (dom->domid == domid && i == split))
+                look_at(d, dom, i);
     }
 }

@@ -16,7 +16,7 @@
 #define CORE_EXIT_MS     5000
 #define LOG_BUDGET       4096 /* bytes of one domain's log a turn */
 #define NEWS_BUDGET      64   /* events a turn */
-#define FIXED_FDS        5
+#define FIXED_FDS        7
 #define POLL_MAX         (FIXED_FDS + 2 * DAEMON_DOMAINS_MAX + DAEMON_SESSIONS_MAX)
 
 uint64_t now_ms(void)
@@ -33,7 +33,9 @@ static void hyp_event(struct daemon *d, const struct hyp_event *ev)
 
     switch (ev->kind) {
     case HYP_EV_DEATH:
-        if (dom)
+        if (ev->domid == d->keeper.domid)
+            keeper_died(d, ev->error);
+        else if (dom)
             dom_died(d, dom, ev->error);
         break;
     case HYP_EV_READY:
@@ -42,6 +44,7 @@ static void hyp_event(struct daemon *d, const struct hyp_event *ev)
         break;
     case HYP_EV_DEVICE:
         guest_device(d, ev);
+        driver_device(d, ev);
         break;
     case HYP_EV_STOP:
         break;
@@ -91,7 +94,7 @@ static void take_signal(struct daemon *d)
     log_say(&d->own_log, "stopping");
 }
 
-/* Guests first, then what serves them. */
+/* Guests first, then what serves them; then interfaces go back where they came from. */
 static void stop_step(struct daemon *d, uint64_t now)
 {
     char why[DAEMON_SENTENCE_MAX];
@@ -114,12 +117,12 @@ static void stop_step(struct daemon *d, uint64_t now)
         if (left[kind])
             break;
     }
-    if ((!left[POLICY_GUEST] && !left[POLICY_DRIVER]) || now >= d->stop_deadline)
+    if ((!left[POLICY_GUEST] && !left[POLICY_DRIVER] && keeper_end(d, now)) || now >= d->stop_deadline)
         d->done = true;
 }
 
 struct watched {
-    enum { W_LISTEN, W_SIGNAL, W_HYP, W_STORE, W_LOG, W_ATTACH, W_SESSION } what;
+    enum { W_LISTEN, W_SIGNAL, W_HYP, W_STORE, W_KEEPER, W_LOG, W_ATTACH, W_SESSION } what;
     void *of;
 };
 
@@ -144,6 +147,9 @@ static void fill(struct daemon *d, struct poll_set *set)
     watch(set, hyp_fd(d->hyp), POLLIN, (struct watched){W_HYP, d});
     watch(set, store_fd(d->store), POLLIN, (struct watched){W_STORE, d});
     watch(set, d->core_log.pipe, POLLIN, (struct watched){W_LOG, &d->core_log});
+    watch(set, d->keeper.log.pipe, POLLIN, (struct watched){W_LOG, &d->keeper.log});
+    watch(set, d->keeper.control, (short)(POLLIN | (d->keeper.blocked ? POLLOUT : 0)),
+          (struct watched){W_KEEPER, d});
     if (!d->stopping)
         watch(set, d->listen_fd, POLLIN, (struct watched){W_LISTEN, d});
     for (int i = 0; i < DAEMON_DOMAINS_MAX; i++) {
@@ -167,6 +173,8 @@ static int poll_timeout(struct daemon *d, uint64_t now)
 {
     uint64_t next = d->stopping ? d->stop_deadline : 0;
 
+    if (d->keeper.end_at && d->keeper.end_at < next)
+        next = d->keeper.end_at;
     for (int i = 0; i < DAEMON_DOMAINS_MAX; i++) {
         uint64_t at = d->domains[i].used ? dom_next_tick(&d->domains[i]) : 0;
 
@@ -191,6 +199,10 @@ static void serve(struct daemon *d, const struct poll_set *set)
             break;
         case W_SIGNAL:
             take_signal(d);
+            break;
+        case W_KEEPER:
+            if (d->keeper.control == set->fds[i].fd)
+                keeper_serve(d, set->fds[i].revents);
             break;
         case W_LOG:
             log_pump(of, LOG_BUDGET);
@@ -285,6 +297,8 @@ int daemon_loop(struct daemon *d, int ready_fd)
         door_close(&d->domains[i]);
     }
     log_say(&d->own_log, "ended with status %d", d->exit_status);
+    log_pump(&d->keeper.log, LOG_FILE_MAX);
+    log_close(&d->keeper.log);
     log_close(&d->core_log);
     log_close(&d->own_log);
     return d->exit_status;

@@ -160,19 +160,20 @@ static void send_log(struct session *s, const struct log *log)
     free(text);
 }
 
-/* Besides domains: @core and @bulkheadd. */
+/* Besides domains: @core, @netdev and @bulkheadd. */
 static void do_log(struct daemon *d, struct session *s, json_t *request, struct domain *unused)
 {
+    const struct log *own[] = {&d->core_log, &d->keeper.log, &d->own_log};
     const char *name = json_string_value(json_object_get(request, "name"));
     struct domain *dom = name ? dom_find(d, name) : NULL;
+    const struct log *log = dom ? &dom->log : NULL;
 
     (void)unused;
-    if (dom)
-        send_log(s, &dom->log);
-    else if (name && !strcmp(name, d->core_log.name))
-        send_log(s, &d->core_log);
-    else if (name && !strcmp(name, d->own_log.name))
-        send_log(s, &d->own_log);
+    for (size_t i = 0; name && !log && i < sizeof(own) / sizeof(own[0]); i++)
+        if (!strcmp(own[i]->name, name))
+            log = own[i];
+    if (log)
+        send_log(s, log);
     else
         session_fail(s, name ? 1 : 2, "there is no domain named %.100s", name ? name : "\"\"");
 }

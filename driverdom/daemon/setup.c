@@ -48,7 +48,8 @@ void setup_logs(struct daemon *d, bool foreground)
         d->sessions[i].fd = -1;
     log_init(&d->core_log, "@core");
     log_init(&d->own_log, "@bulkheadd");
-    d->core_log.echo = d->own_log.echo = foreground;
+    keeper_init(d);
+    d->core_log.echo = d->own_log.echo = d->keeper.log.echo = foreground;
 }
 
 int setup_connect(struct daemon *d, const struct launch *launch, char *why, size_t cap)

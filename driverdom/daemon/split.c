@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/* split.c - a guest's device in the store's books: the two directories of a split driver. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../../hyp-shim/xenbus.h"
+#include "daemon.h"
+
+#define TXN_TRIES 20
+
+void split_init(struct domain *dom)
+{
+    dom->nsplits = 0;
+    for (unsigned i = 0; i < dom->spec.ndisks; i++) {
+        const struct policy_disk *disk = &dom->spec.disks[i];
+
+        dom->split[dom->nsplits++] = (struct split){
+            .cls = "vbd", .word = "disk", .dev = disk->dev, .backend = disk->backend, .devid = disk->devid};
+    }
+    for (unsigned i = 0; i < dom->spec.nnics; i++) {
+        const struct policy_nic *nic = &dom->spec.nics[i];
+
+        dom->split[dom->nsplits++] = (struct split){
+            .cls = "vif", .word = "NIC", .dev = nic->dev, .backend = nic->backend, .devid = nic->devid};
+    }
+}
+
+const char *split_words(const struct domain *guest)
+{
+    if (!guest->spec.nnics)
+        return "disks";
+    return guest->spec.ndisks ? "disks and NICs" : "NICs";
+}
+
+void nodes_add(struct nodes *nodes, const char *key, const char *fmt, ...)
+{
+    struct node *node = &nodes->node[nodes->n++];
+    va_list ap;
+
+    node->key = key;
+    va_start(ap, fmt);
+    vsnprintf(node->value, sizeof(node->value), fmt, ap);
+    va_end(ap);
+}
+
+static int set_owner(struct daemon *d, store_txn t, const char *path, domid_t owner, domid_t reader)
+{
+    struct store_perm perms[2] = {{owner, 'n'}, {reader, 'r'}};
+
+    return store_set_perms(d->store, t, path, perms, reader ? 2 : 1);
+}
+
+static int write_directory(struct daemon *d, store_txn t, const char *path, domid_t owner, domid_t reader,
+                           const struct nodes *nodes)
+{
+    int rc = store_mkdir(d->store, t, path);
+
+    if (!rc)
+        rc = set_owner(d, t, path, owner, reader);
+    for (unsigned i = 0; !rc && i < nodes->n; i++)
+        rc = store_printf(d->store, t, path, nodes->node[i].key, "%s", nodes->node[i].value);
+    return rc;
+}
+
+static int paths_of(const struct domain *guest, unsigned i, domid_t be, char b[STORE_PATH_MAX],
+                    char f[STORE_PATH_MAX])
+{
+    const struct split *split = &guest->split[i];
+    int rc = xenbus_backend_path(b, be, split->cls, guest->domid, split->devid);
+
+    return rc ? rc : xenbus_frontend_path(f, guest->domid, split->cls, split->devid);
+}
+
+/* Gone already is as good as removed. */
+static int remove_path(struct daemon *d, store_txn t, const char *path)
+{
+    int rc = store_rm(d->store, t, path);
+
+    return rc == -ENOENT ? 0 : rc;
+}
+
+/* What both classes have first; then theirs; the state last. */
+static void gather(const struct domain *guest, unsigned i, const char *b, const char *f,
+                   struct nodes *backend, struct nodes *frontend)
+{
+    const struct split *split = &guest->split[i];
+
+    backend->n = frontend->n = 0;
+    nodes_add(backend, "frontend", "%s", f);
+    nodes_add(backend, "frontend-id", "%u", guest->domid);
+    nodes_add(backend, "online", "1");
+    nodes_add(backend, "dev", "%s", split->dev);
+    nodes_add(frontend, "backend", "%s", b);
+    nodes_add(frontend, "backend-id", "%u", split->be);
+    nodes_add(frontend, "dev", "%s", split->dev);
+    if (i < guest->spec.ndisks)
+        vbd_nodes(guest, i, backend, frontend);
+    else
+        vif_nodes(guest, i - guest->spec.ndisks, backend, frontend);
+    nodes_add(backend, "state", "%d", XenbusStateInitialising);
+    nodes_add(frontend, "state", "%d", XenbusStateInitialising);
+}
+
+/*
+ * The frontend's directory is made anew as well: what it wrote for the old
+ * backend (references, ports, its state) means nothing to the new one, and the
+ * permissions must name the new one throughout.
+ */
+static int write_once(struct daemon *d, struct domain *guest, unsigned i)
+{
+    static struct nodes backend, frontend; /* large; one thread */
+    const struct split *split = &guest->split[i];
+    char b[STORE_PATH_MAX], f[STORE_PATH_MAX], old[STORE_PATH_MAX];
+    store_txn t;
+    int rc = paths_of(guest, i, split->be, b, f);
+
+    if (!rc)
+        rc = store_txn_begin(d->store, &t);
+    if (rc)
+        return rc;
+    if (split->nodes_be) {
+        rc = paths_of(guest, i, split->nodes_be, old, f);
+        if (!rc)
+            rc = remove_path(d, t, old);
+        if (!rc)
+            rc = remove_path(d, t, f);
+    }
+    gather(guest, i, b, f, &backend, &frontend);
+    if (!rc)
+        rc = write_directory(d, t, b, split->be, guest->domid, &backend);
+    if (!rc)
+        rc = write_directory(d, t, f, guest->domid, split->be, &frontend);
+    if (rc) {
+        store_txn_abort(d->store, t);
+        return rc;
+    }
+    return store_txn_commit(d->store, t);
+}
+
+static int watch_nodes(struct daemon *d, const struct domain *guest, unsigned i, bool on)
+{
+    char b[STORE_PATH_MAX], f[STORE_PATH_MAX], token[STORE_TOKEN_MAX];
+    int rc = paths_of(guest, i, guest->split[i].nodes_be, b, f);
+
+    if (rc)
+        return rc;
+    snprintf(token, sizeof(token), "%u/%u", guest->domid, i);
+    strncat(f, "/state", STORE_PATH_MAX - 1 - strlen(f));
+    strncat(b, "/error", STORE_PATH_MAX - 1 - strlen(b));
+    if (!on) {
+        store_unwatch(d->store, f, token);
+        store_unwatch(d->store, b, token);
+        return 0;
+    }
+    rc = store_watch(d->store, f, token);
+    return rc ? rc : store_watch(d->store, b, token);
+}
+
+int split_write_nodes(struct daemon *d, struct domain *guest, unsigned i)
+{
+    struct split *split = &guest->split[i];
+    int rc;
+
+    if (split->nodes_be)
+        watch_nodes(d, guest, i, false);
+    for (int tries = 0; (rc = write_once(d, guest, i)) == -EAGAIN && tries < TXN_TRIES; tries++)
+        ;
+    if (rc)
+        return rc;
+    split->nodes_be = split->be;
+    *split->error = '\0';
+    return watch_nodes(d, guest, i, true);
+}
+
+void split_remove_nodes(struct daemon *d, struct domain *guest, unsigned i)
+{
+    struct split *split = &guest->split[i];
+    char b[STORE_PATH_MAX], f[STORE_PATH_MAX];
+
+    if (!split->nodes_be)
+        return;
+    watch_nodes(d, guest, i, false);
+    if (!paths_of(guest, i, split->nodes_be, b, f)) {
+        remove_path(d, STORE_NO_TXN, b);
+        remove_path(d, STORE_NO_TXN, f);
+        *strrchr(b, '/') = '\0'; /* .../vbd/FE: empty when this was its last one */
+        if (store_directory(d->store, STORE_NO_TXN, b, f, sizeof(f)) == 0)
+            remove_path(d, STORE_NO_TXN, b);
+    }
+    split->nodes_be = 0;
+    split->connected = false;
+}
+
+unsigned split_frontend_state(struct daemon *d, const struct domain *guest, unsigned i)
+{
+    char b[STORE_PATH_MAX], f[STORE_PATH_MAX];
+    uint64_t state;
+
+    if (paths_of(guest, i, guest->split[i].nodes_be, b, f) ||
+        store_read_number(d->store, STORE_NO_TXN, f, "state", XenbusStateReconfigured, &state))
+        return XenbusStateUnknown;
+    return (unsigned)state;
+}
+
+void split_backend_error(struct daemon *d, const struct domain *guest, unsigned i, char *out, size_t cap)
+{
+    char b[STORE_PATH_MAX], f[STORE_PATH_MAX], value[STORE_VALUE_MAX];
+
+    *out = '\0';
+    if (paths_of(guest, i, guest->split[i].nodes_be, b, f))
+        return;
+    strncat(b, "/error", STORE_PATH_MAX - 1 - strlen(b));
+    if (store_read(d->store, STORE_NO_TXN, b, value, sizeof(value)) <= 0)
+        return;
+    snprintf(out, cap, "%s", value);
+    policy_clean_text(out);
+}
+
+int home_make(struct daemon *d, const struct domain *dom)
+{
+    char home[STORE_PATH_MAX];
+    int rc;
+
+    snprintf(home, sizeof(home), "/local/domain/%u", dom->domid);
+    rc = store_mkdir(d->store, STORE_NO_TXN, home);
+    if (!rc)
+        rc = set_owner(d, STORE_NO_TXN, home, dom->domid, 0);
+    if (!rc)
+        rc = store_printf(d->store, STORE_NO_TXN, home, "name", "%s", dom->spec.name);
+    if (!rc)
+        rc = store_printf(d->store, STORE_NO_TXN, home, "domid", "%u", dom->domid);
+    return rc;
+}
+
+void home_remove(struct daemon *d, domid_t domid)
+{
+    char home[STORE_PATH_MAX];
+
+    if (!domid)
+        return;
+    snprintf(home, sizeof(home), "/local/domain/%u", domid);
+    remove_path(d, STORE_NO_TXN, home);
+}
