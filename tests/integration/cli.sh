@@ -207,3 +207,140 @@ wait_for 20 eval '! kill -0 '"$daemon" || fail "bulkheadd does not end on SIGTER
 daemon=$(pgrep -f "^$SBIN/bulkheadd --run-dir $DIR$")
 [ "$(bh --json list | jq -c 'map(.name)')" = '["disk0","disk1","g2","g3","g4","g5"]' ] || fail "definitions were lost"
 say "SIGTERM: nothing left but definitions and logs, which the next bulkheadd reads"
+
+# ------------------------------------------------------------ NICs and uplinks
+nic_xml() { # NAME DOOR DRIVER [XML inside <interface>] [namespace]
+    cat <<XML
+<domain type='lxc' xmlns:lxc='http://libvirt.org/schemas/domain/lxc/1.0'>
+  <name>$1</name>
+  <memory unit='MiB'>64</memory>
+  <metadata><b:domain xmlns:b='urn:bulkhead:domain:1' kind='guest' door='$2'/></metadata>
+  <devices>
+    <interface type='ethernet'><backenddomain name='$3'/>${4:-}</interface>
+  </devices>
+  <lxc:namespace><lxc:sharenet type='netns' value='${5:-$(netns red)}'/></lxc:namespace>
+</domain>
+XML
+}
+uplink_xml() { # NAME DEVARGS
+    cat <<XML
+<domain type='lxc'>
+  <name>$1</name>
+  <memory unit='MiB'>256</memory>
+  <metadata>
+    <b:domain xmlns:b='urn:bulkhead:domain:1' kind='driver' class='net'><b:uplink devargs='$2'/></b:domain>
+  </metadata>
+</domain>
+XML
+}
+refused_nic() { # SENTENCE DOOR [XML inside <interface>]
+    nic_xml n1 "$2" net0 "${3:-}" >"$F"
+    refused 1 "$F:6: $1" bh define "$F"
+}
+refused_uplink() { # SENTENCE DEVARGS
+    uplink_xml net0 "$2" >"$F"
+    refused 1 "$F:5: $1" bh define "$F"
+}
+before=$(bh --json list | jq -c 'map(.name)')
+refused_nic "a guest with door='nbd' has no NICs: use door='native', or a guest of its own with door='tap'" nbd
+refused_nic "the MAC address 33:33:00:00:00:01 of eth0 is a multicast address" tap "<mac address='33:33:00:00:00:01'/>"
+refused_nic "<tag id='...'> of eth0 must be a number from 1 to 4094" tap "<vlan><tag id='4095'/></vlan>"
+refused_nic "average of eth0 must be a number from 1 to 1000000000" tap "<bandwidth><inbound average='1.5'/></bandwidth>"
+refused_nic "<mtu size='...'> of eth0 must be a number from 68 to 9216" tap "<mtu size='65536'/>"
+refused_uplink "unknown port 'net_virtio0': an uplink is net_af_packet, net_af_xdp, net_tap, net_pcap, net_null or net_ring, with a number if you like" net_virtio0
+refused_uplink "net_af_xdp has no option xdp_prog= here; its options are: iface, start_queue, queue_count, busy_budget, force_copy" \
+    net_af_xdp0,iface=eth1,xdp_prog=/tmp/x.o
+refused_uplink "net_af_packet needs iface=NAME" net_af_packet0
+refused_uplink "net_pcap has no option iface= here; its options are: rx_pcap, tx_pcap, infinite_rx" net_pcap0,iface=eth1
+[ "$(bh --json list | jq -c 'map(.name)')" = "$before" ] || fail "a refused definition left something"
+say "define: NICs and uplinks that cannot be"
+
+define() { bh define "$RUN/$1.xml" >/dev/null 2>&1; }
+wire
+near=$(near)
+machine() { ip -j link show "$near" 2>/dev/null | jq -e '.[0].ifname' >/dev/null; }
+bh start disk0 >/dev/null
+uplink_xml net8 "net_af_packet0,iface=bhnone$$" >"$RUN/net8.xml"
+uplink_xml net9 "$(uplink)" >"$RUN/net9.xml"
+uplink_xml net7 "net_pcap0,rx_pcap=$RUN/none.pcap" >"$RUN/net7.xml"
+define net8 && define net9 && define net7
+refused 1 "uplink bhnone$$ of net8: there is no network interface bhnone$$; see: ip link" bh start net8
+refused 1 "uplink of net7: cannot open $RUN/none.pcap: there is no such file or device" bh start net7
+machine || fail "$near went away"
+net_driver net0 "$(uplink)" >/dev/null
+! machine || fail "$near stayed in the machine's namespace"
+refused 1 "interface $near is the uplink of driver domain net0 already: stop it first" bh start net9
+nic_xml n1 tap disk0 >"$RUN/n1.xml"
+nic_xml n2 tap net0 "" "bhnone$$" >"$RUN/n2.xml"
+define n1 && define n2
+empty=$(store)
+refused 1 "NIC eth0 of n1 names driver domain disk0, whose class is 'blk', not 'net'" bh start n1
+refused 1 "NIC eth0 of n2: there is no network namespace bhnone$$; make it: ip netns add bhnone$$" bh start n2
+[ "$(store)" = "$empty" ] || fail "a refused start left nodes: $(diff <(echo "$empty") <(store))"
+say "start: no interface, no file, another's interface, no namespace, a driver domain of the other class"
+
+tap_guest red net0 $NET.1 "<mac address='52:54:00:00:00:01'/><vlan><tag id='42'/></vlan>" >/dev/null
+[ "$(mac_of red)" = 52:54:00:00:00:01 ] || fail "red's eth0 is $(mac_of red)"
+nic_xml n3 native net0 "<mac address='52:54:00:00:00:01'/>" >"$RUN/n3.xml"
+define n3
+refused 1 "NIC eth0 of n3: address 52:54:00:00:00:01 is that of eth0 of red already, in driver domain net0: give it another <mac address='...'/>" \
+    bh start n3
+bh --json list | jq -e '.[] | select(.name == "red") | .nics == [{"dev": "eth0", "backend": "net0", "mac": "52:54:00:00:00:01",
+    "vlan": 42, "trunk": [], "mtu": 1500, "isolated": false, "connected": true}]' >/dev/null || fail "nics: $(bh --json list)"
+bh --json list | jq -e --arg i "$near" '.[] | select(.name == "net0") | .uplink == {"devargs": "net_af_packet0,iface=\($i)",
+    "interface": $i, "mtu": 1500, "state": "up"}' >/dev/null || fail "uplink: $(bh --json list)"
+bh list | grep -Eq "^net0 .* $near up$" && bh list | grep -Eq "^red .* eth0@net0$" || fail "list: $(bh list)"
+bh info red | grep -qx "NIC          eth0: 52:54:00:00:00:01 of net0, MTU 1500, VLAN 42, connected" || fail "info: $(bh info red)"
+bh info net0 | grep -qx "uplink       $(uplink), MTU 1500, up" || fail "info: $(bh info net0)"
+for sample in 'bulkhead_nic_connected{guest="red",nic="eth0",driver="net0"} 1' "bulkhead_uplink_up{driver=\"net0\",interface=\"$near\"} 1" \
+    'bulkhead_vif_drops_total{guest="red",nic="eth0",driver="net0",cause="forged_mac"} 0' \
+    "bulkhead_uplink_drops_total{driver=\"net0\",interface=\"$near\",cause=\"rx_forged\"} 0"; do
+    bh metrics | grep -qxF "$sample" || fail "there is no sample: $sample"
+done
+bh metrics | grep -q '^bulkhead_vif_tx_packets_total{guest="red",' || fail "packets are not counted"
+say "list, info, metrics show NICs and uplinks"
+
+bh events >"$RUN/events" &
+listener=$!
+sleep 0.3
+told() { grep -q "\"$1\"" "$RUN/events"; }
+on outside ip link set eth0 down
+wait_for 5 told uplink_down || fail "a dead wire is not told"
+[ "$(info net0 .uplink.state)" = down ] || fail "the uplink is $(info net0 .uplink.state)"
+on outside ip link set eth0 up
+wait_for 5 told uplink_up || fail "a repaired wire is not told"
+refused 1 "driver domain net0 still serves running guests (red): stop them first" bh stop net0
+bh kill net0 >/dev/null
+wait_for 10 eval '[ "$(info net0 .incarnation)" = 2 ] && [ "$(info red ".nics[0].connected")" = true ]' || fail "red did not get its NIC back"
+bh kill red >/dev/null
+wait_for 10 eval '[ "$(info red .incarnation)" = 2 ] && [ "$(state red)" = running ]' || fail "red did not come back"
+[ "$(mac_of red)" = 52:54:00:00:00:01 ] || fail "red's eth0 is $(mac_of red)"
+kill $listener
+say "an uplink's state is told; a killed net driver domain and a killed guest come back"
+
+# shellcheck source=/dev/null
+. "$SOURCE/deploy/completions/bulkhead"
+completes() { # WANTED WORD...: the last word is what is typed so far
+    local wanted=$1
+    shift
+    COMP_WORDS=("$BIN/bulkhead" --run-dir "$DIR" "$@") COMP_CWORD=$(($# + 2)) COMPREPLY=()
+    _bulkhead || true
+    [ "${COMPREPLY[*]}" = "$wanted" ] || fail "'$*' completes to '${COMPREPLY[*]}', not '$wanted'"
+}
+completes "restart" res
+completes "net0" start net0
+completes "@netdev" log @n
+completes "blk net" bench ""
+say "the shell completes commands and names"
+
+bh stop red >/dev/null
+[ -z "$(on red ip -o link show eth0 2>/dev/null)" ] || fail "a stopped guest left its eth0"
+bh stop net0 >/dev/null
+wait_for 5 machine || fail "a stopped driver domain did not give $near back"
+bh start net9 >/dev/null
+bh start net0 2>/dev/null && fail "two driver domains share $near"
+kill "$daemon"
+wait_for 20 eval '! kill -0 '"$daemon" || fail "bulkheadd does not end on SIGTERM"
+machine || fail "the end of bulkheadd did not give $near back"
+say "a stop and the end of the stack give interfaces back"
+daemon=

@@ -7,19 +7,21 @@ need_root
 make() { command make -s -C "$SOURCE" BUILD="$BUILD" DESTDIR="$RUN/root" PREFIX=/opt/bulkhead MAKEFLAGS= "$@"; }
 make install
 root=$RUN/root/opt/bulkhead
-for file in bin/bulkhead sbin/bulkheadd libexec/bulkhead/bulkhead-{core,store,blk,nbd} \
-    libexec/bulkhead/nbdkit-bulkhead-plugin.so lib/libbulkhead.{a,so,so.0} include/bulkhead/blkfront.h \
-    lib/pkgconfig/bulkhead-blkfront.pc share/bulkhead/bulkhead.rng share/bulkhead/examples/disk0.xml; do
+for file in bin/bulkhead sbin/bulkheadd libexec/bulkhead/bulkhead-{core,store,netdev,blk,net,nbd,tap} \
+    libexec/bulkhead/nbdkit-bulkhead-plugin.so lib/libbulkhead.{a,so,so.0} include/bulkhead/{blk,net}front.h \
+    lib/pkgconfig/bulkhead-{blk,net}front.pc share/bulkhead/bulkhead.rng share/bulkhead/examples/disk0.xml; do
     [ -e "$root/$file" ] || fail "make install leaves out $file"
 done
 ! grep -rlI "$BUILD\|$SOURCE" "$root" || fail "an installed text file names the build folder"
 
 export PKG_CONFIG_SYSROOT_DIR=$RUN/root PKG_CONFIG_LIBDIR=$root/lib/pkgconfig
-example=$SOURCE/frontends/example/blkfront-example.c
+example=$SOURCE/frontends/example
 # shellcheck disable=SC2046
-cc -o "$RUN/shared" "$example" $(pkg-config --cflags --libs bulkhead-blkfront)
+cc -o "$RUN/shared" "$example/blkfront-example.c" $(pkg-config --cflags --libs bulkhead-blkfront)
+# shellcheck disable=SC2046
+cc -o "$RUN/nic" "$example/netfront-example.c" $(pkg-config --cflags --libs bulkhead-netfront)
 unset PKG_CONFIG_SYSROOT_DIR PKG_CONFIG_LIBDIR
-say "the example compiles against the installed library"
+say "the examples compile against the installed library"
 
 BIN=$root/bin SBIN=$root/sbin
 stack_start

@@ -8,6 +8,13 @@
 #   guest g1 disk0 "$RUN/a.img"
 #   nbdinfo "$(uri g1)"
 #
+# and with NICs (every name of a namespace or interface carries our pid):
+#
+#   wire                              # namespace "outside", and a veth to it
+#   net_driver net0 "$(uplink)" 9000
+#   tap_guest red net0 10.77.0.1 mtu=9000
+#   on red ping -c 1 10.77.0.254
+#
 # $BUILD is where the programs are.  Everything is written below $RUN and is
 # gone at the end, and so is every process that was started, whatever happens.
 set -eu -o pipefail
@@ -19,7 +26,7 @@ RUN=$(mktemp -d /tmp/bulkhead-it.XXXXXX)
 chmod 755 "$RUN"
 DIR=$RUN/run
 daemon=
-mounts=() loops=()
+mounts=() loops=() spaces=() links=()
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 say() { echo "  $*"; }
@@ -53,6 +60,15 @@ at_exit() {
     done
     for m in ${loops[@]+"${loops[@]}"}; do
         losetup -d "$m" || true
+    done
+    for m in ${spaces[@]+"${spaces[@]}"}; do
+        for job in $(ip netns pids "$m" 2>/dev/null); do
+            kill "$job" 2>/dev/null || true # nobody else is in a namespace of ours
+        done
+        ip netns del "$m" 2>/dev/null || true
+    done
+    for m in ${links[@]+"${links[@]}"}; do
+        ip link del "$m" 2>/dev/null || true
     done
     rm -rf "$RUN"
     exit $status
@@ -140,4 +156,142 @@ verified_fio() {
         cat "$RUN/$guest.fio" >&2
         fail "fio on $guest"
     }
+}
+
+# ------------------------------------------------------------------- network
+NET=10.77.0 OUTSIDE=10.77.0.254
+
+netns() { echo "bulkhead-$$-$1"; }
+# on NAME COMMAND...: in that namespace.  `aside NAME COMMAND... &`: so that $! is the
+# command itself.
+on() {
+    local name=$1
+    shift
+    nsenter --net="/run/netns/$(netns "$name")" "$@"
+}
+aside() {
+    local name=$1
+    shift
+    exec nsenter --net="/run/netns/$(netns "$name")" "$@"
+}
+space() {
+    ip netns add "$(netns "$1")"
+    spaces+=("$(netns "$1")")
+    on "$1" sysctl -qw net.ipv6.conf.default.accept_dad=0
+    on "$1" ip link set lo up
+}
+
+# The interface that an uplink is made of, and devargs for it.
+near() { echo "bhu$$"; }
+uplink() { echo "net_af_packet0,iface=$(near)"; }
+
+# lay_wire [MTU]: a veth from the machine's namespace to "outside". A veth is no wire:
+# what is not segmented or summed on one end is not on the other either. So the
+# far end does all that itself.
+lay_wire() {
+    ip link add "$(near)" mtu "${1:-9000}" type veth peer name eth0 mtu "${1:-9000}" netns "$(netns outside)"
+    on outside ip link set eth0 address 52:54:00:77:00:fe # the same when it is laid anew
+    on outside ethtool -K eth0 tx off rx off tso off gso off gro off >/dev/null
+    on outside ip addr add $OUTSIDE/24 dev eth0
+    on outside ip link set eth0 up
+}
+wire() {
+    space outside
+    links+=("$(near)")
+    lay_wire "$@"
+}
+
+# net_driver NAME [DEVARGS] [MTU] [VCPUS]
+net_driver() {
+    cat >"$RUN/$1.xml" <<XML
+<domain type='lxc'>
+  <name>$1</name>
+  <memory unit='MiB'>256</memory>
+  <vcpu>${4:-1}</vcpu>
+  <os><type>exe</type></os>
+  <metadata>
+    <b:domain xmlns:b='urn:bulkhead:domain:1' kind='driver' class='net'>${2:+<b:uplink devargs='$2'${3:+ mtu='$3'}/>}</b:domain>
+  </metadata>
+</domain>
+XML
+    bh define "$RUN/$1.xml"
+    bh start "$1"
+}
+
+# tap_guest NAME DRIVER ADDRESS [mtu=N] [XML inside <interface>]...: a namespace whose
+# eth0 is a NIC of that driver domain, up and with that address.
+tap_guest() {
+    local name=$1 driver=$2 address=$3 mtu=
+    shift 3
+    case ${1:-} in mtu=*) mtu=${1#mtu=}; shift ;; esac
+    space "$name"
+    cat >"$RUN/$name.xml" <<XML
+<domain type='lxc'>
+  <name>$name</name>
+  <memory unit='MiB'>256</memory>
+  <vcpu>1</vcpu>
+  <os><type>exe</type></os>
+  <lxc:namespace xmlns:lxc='http://libvirt.org/schemas/domain/lxc/1.0'>
+    <lxc:sharenet type='netns' value='$(netns "$name")'/>
+  </lxc:namespace>
+  <metadata><b:domain xmlns:b='urn:bulkhead:domain:1' kind='guest' door='tap'/></metadata>
+  <devices>
+    <interface type='ethernet'>
+      <backenddomain name='$driver'/>
+      ${mtu:+<mtu size='$mtu'/>}
+      $*
+      <guest dev='eth0'/>
+    </interface>
+  </devices>
+</domain>
+XML
+    bh define "$RUN/$name.xml"
+    bh start "$name"
+    on "$name" ip addr add "$address/24" dev eth0
+    on "$name" ip link set eth0 up
+}
+
+# link_file NAMESPACE FILE: of its eth0 (this needs a sysfs of the namespace's own).
+link_file() { ip netns exec "$(netns "$1")" cat "/sys/class/net/eth0/$2"; }
+mac_of() { link_file "$1" address; }
+pings() { on "$1" ping -q -c 1 -W "${3:-2}" "$2" >/dev/null 2>&1; }
+never_pings() { ! pings "$1" "$2" 1; }
+helper() { echo "$BUILD/tests/integration/helpers/$1"; }
+
+# listening NAMESPACE PORT
+listening() { on "$1" ss -Hltn "sport = :$2" | grep -q .; }
+
+# transfer FROM TO ADDRESS MIB [DAMAGED-OFFSET]: TCP with every byte checked; says
+# how many MiB a second.
+port=5000
+transfer() {
+    local from=$1 to=$2 address=$3 bytes=$(($4 << 20)) receiver
+    port=$((port + 1))
+    aside "$to" "$(helper tcp_check)" serve "$address" $port $bytes $port >"$RUN/rate" 2>"$RUN/tcp_check" &
+    receiver=$!
+    wait_for 5 listening "$to" $port || fail "the receiver does not listen"
+    on "$from" "$(helper tcp_check)" send "$address" $port $bytes $port ${5:+"$5"} 2>>"$RUN/tcp_check" || {
+        kill $receiver 2>/dev/null || true
+        wait $receiver 2>/dev/null || true
+        return 1
+    }
+    wait $receiver && cat "$RUN/rate"
+}
+
+# serve_iperf3 NAMESPACE: a server there until the end.
+serve_iperf3() {
+    aside "$1" iperf3 -s >"$RUN/iperf3-$1.server" 2>&1 &
+    wait_for 5 listening "$1" 5201 || fail "iperf3 does not listen in $1"
+}
+# Mbit/s that came through: iperf3_rate NAMESPACE ADDRESS [options]
+iperf3_rate() {
+    local name=$1
+    shift
+    on "$name" iperf3 -J -c "$@" >"$RUN/iperf3-$name.json" || { jq -r .error "$RUN/iperf3-$name.json" >&2; return 1; }
+    jq '.end.sum_received.bits_per_second / 1e6 | floor' "$RUN/iperf3-$name.json"
+}
+# percentile P of the times that ping printed: ping ... | round_trip_us 99
+round_trip_us() {
+    sed -nE 's/.* time=([0-9.]+) ms$/\1/p' | sort -n |
+        awk -v p="$1" '{t[NR] = $1} END {i = int(NR * p / 100 + 0.999); printf "%d\n", t[i < 1 ? 1 : i] * 1000}'
 }
