@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench.h - `bulkhead bench`: what a disk served by a driver domain costs.
+ * bench.h - `bulkhead bench`: what a disk or a NIC served by a driver domain costs.
  *
  * A benchmark starts a stack of its own (daemon, core, store, one driver
  * domain, its guests) in a private run directory, measures, and leaves nothing
@@ -13,7 +13,7 @@
 #include <stdbool.h>
 
 /*
- * argv[0] is the benchmark ("blk", "fair"), its options follow.  run_dir is
+ * argv[0] is the benchmark ("blk", "net", ...), its options follow.  run_dir is
  * where the operator's own stack lives, which no benchmark touches.  json: one
  * object instead of a table.  Returns the exit status: 0, 1 failure, 2 misuse.
  */
@@ -24,7 +24,10 @@ extern volatile sig_atomic_t bench_stop;
 
 /* The benchmarks behind bench_main(); same contract. */
 struct bench_options;
+struct net_options;
 int bench_blk(const struct bench_options *opt);
 int bench_fair(const struct bench_options *opt);
+int bench_net(const struct net_options *opt);
+int bench_netfair(const struct net_options *opt);
 
 #endif

@@ -11,6 +11,8 @@
 #include "blk_load.h"
 #include "disk.h"
 #include "options.h"
+#include "progress.h"
+#include "report.h"
 #include "spread.h"
 #include "stack.h"
 #include "uring_peer.h"
@@ -50,15 +52,16 @@ static int open_disk(struct blk_bench *b)
     const struct bench_options *opt = b->opt;
     struct stack_disk disk;
     char attach[256];
-    unsigned workers = opt->queues < b->cpus.backend_count ? opt->queues : b->cpus.backend_count;
+    unsigned queues = opt->common.queues;
+    unsigned workers = queues < b->cpus.backend_count ? queues : b->cpus.backend_count;
     int error = disk_describe(&b->stack, opt, !load_writes(opt->op), &disk);
     if (!error)
         error = stack_driver_domain(&b->stack, "bench-disks", b->cpus.backend, workers);
     if (!error)
-        error = stack_guest(&b->stack, "bench-guest", "bench-disks", &disk, opt->queues, attach,
+        error = stack_guest(&b->stack, "bench-guest", "bench-disks", &disk, opt->common.queues, attach,
                             sizeof(attach));
     if (!error)
-        error = disk_open(&b->stack, attach, opt->queues, opt->depth, opt->bs, &b->disk);
+        error = disk_open(&b->stack, attach, opt->common.queues, opt->depth, opt->bs, &b->disk);
     return error;
 }
 
@@ -102,10 +105,10 @@ static void read_ahead(const char *path)
 static void plan(struct blk_bench *b)
 {
     const struct bench_options *opt = b->opt;
-    for (unsigned q = 0; q < opt->queues; q++)
+    for (unsigned q = 0; q < opt->common.queues; q++)
         b->thread_cpus[q] = b->cpus.guests[q % b->cpus.guests_count];
     b->job = (struct load_job){
-        .op = opt->op, .bs = opt->bs, .depth = opt->depth, .queues = opt->queues,
+        .op = opt->op, .bs = opt->bs, .depth = opt->depth, .queues = opt->common.queues,
         .bytes = blkfront_info(b->disk)->bytes,
         .spins = b->cpus.shared ? 0 : SPINS,
         .cpus = b->thread_cpus,
@@ -119,7 +122,7 @@ static int run_side(struct blk_bench *b, struct side *side, load_fn *fn, void *t
     static struct load_result result;
     uint64_t before = stack_cpu_ns(&b->stack, "bench-disks");
     b->job.seed = (uint64_t)run + 1; /* -1, the warm-up, is seed 0 */
-    b->job.seconds = run < 0 ? WARM_UP_S : b->opt->seconds;
+    b->job.seconds = run < 0 ? WARM_UP_S : b->opt->common.seconds;
     int error = load_run(fn, target, &b->job, &result);
     if (!error)
         error = result.error;
@@ -141,18 +144,18 @@ static int run_side(struct blk_bench *b, struct side *side, load_fn *fn, void *t
 static int measure(struct blk_bench *b)
 {
     int error = 0;
-    for (int run = -1; run < (int)b->opt->runs && !error; run++) {
+    for (int run = -1; run < (int)b->opt->common.runs && !error; run++) {
         if (run < 0)
-            disk_progress("warming up");
+            bench_progress("warming up");
         else
-            disk_progress("run %d of %u", run + 1, b->opt->runs);
+            bench_progress("run %d of %u", run + 1, b->opt->common.runs);
         error = run_side(b, &b->bulkhead, blk_load, b->disk, run);
         if (!error && b->opt->uring)
             error = run_side(b, &b->uring, uring_peer_load, &b->peer, run);
         if (!error && run >= 0 && b->opt->uring)
             b->ratio[run] = b->bulkhead.kiops[run] / b->uring.kiops[run];
     }
-    disk_progress("%s", "");
+    bench_progress("%s", "");
     return error;
 }
 
@@ -166,11 +169,6 @@ static double us(const struct side *s, double share)
 static double per_op(uint64_t ns, const struct side *s)
 {
     return s->sum.ops ? (double)ns / (double)s->sum.ops : 0;
-}
-
-static json_t *json_spread(struct spread s)
-{
-    return json_pack("{s:f,s:f,s:f}", "min", s.min, "median", s.median, "max", s.max);
 }
 
 static json_t *json_latency(const struct side *s)
@@ -187,8 +185,8 @@ static void compared(const struct blk_bench *b, char *out, size_t bytes)
              "bulkhead: %u thread(s) of a guest and %s of the driver domain, on %s. uring: the same "
              "requests by %u thread(s) through plain io_uring (registered file and buffers, one call a "
              "batch) on %s, without Bulkhead. Ratios are of neighbouring runs.",
-             b->opt->queues, b->opt->queues > 1 ? "workers" : "a worker",
-             b->cpus.shared ? "the same CPUs" : "other CPUs", b->opt->queues, file);
+             b->opt->common.queues, b->opt->common.queues > 1 ? "workers" : "a worker",
+             b->cpus.shared ? "the same CPUs" : "other CPUs", b->opt->common.queues, file);
 }
 
 static void report_json(struct blk_bench *b, struct spread k, struct spread u, struct spread r)
@@ -199,22 +197,20 @@ static void report_json(struct blk_bench *b, struct spread k, struct spread u, s
     compared(b, text, sizeof(text));
     if (opt->uring) {
         json_object_set_new(peers, "uring",
-                            json_pack("{s:o,s:o,s:{s:f}}", "kiops", json_spread(u), "lat_us",
+                            json_pack("{s:o,s:o,s:{s:f}}", "kiops", report_spread(u), "lat_us",
                                       json_latency(&b->uring), "cpu_ns_per_op", "frontend",
                                       per_op(b->uring.sum.cpu_ns, &b->uring)));
-        json_object_set_new(ratio, "uring", json_spread(r));
+        json_object_set_new(ratio, "uring", report_spread(r));
     }
     json_t *all = json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:f,s:o,s:o,s:{s:f,s:f},s:o,s:o,s:s}",
                             "bench", "blk", "device", opt->device, "op", load_op_name(opt->op),
-                            "bs", (int)opt->bs, "depth", (int)opt->depth, "queues", (int)opt->queues,
-                            "runs", (int)opt->runs, "seconds", opt->seconds,
-                            "kiops", json_spread(k), "lat_us", json_latency(&b->bulkhead), "cpu_ns_per_op",
+                            "bs", (int)opt->bs, "depth", (int)opt->depth, "queues", (int)opt->common.queues,
+                            "runs", (int)opt->common.runs, "seconds", opt->common.seconds,
+                            "kiops", report_spread(k), "lat_us", json_latency(&b->bulkhead), "cpu_ns_per_op",
                             "frontend", per_op(b->bulkhead.sum.cpu_ns, &b->bulkhead),
                             "backend", per_op(b->bulkhead.backend_ns, &b->bulkhead),
                             "peers", peers, "ratio", ratio, "compared", text);
-    json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
-    putchar('\n');
-    json_decref(all);
+    report_object(all);
 }
 
 static void print_side(const char *name, struct spread k, const struct side *s, bool backend)
@@ -227,26 +223,12 @@ static void print_side(const char *name, struct spread k, const struct side *s, 
         printf("%8s\n", "-");
 }
 
-static void print_wrapped(const char *text)
-{
-    unsigned column = 0;
-    while (*text) {
-        size_t n = strcspn(text, " ");
-        if (column && column + n + 1 > 88) {
-            putchar('\n');
-            column = 0;
-        }
-        column += (unsigned)printf("%s%.*s", column ? " " : "", (int)n, text);
-        text += n + strspn(text + n, " ");
-    }
-    putchar('\n');
-}
-
 static void report_table(struct blk_bench *b, struct spread k, struct spread u, struct spread r)
 {
     const struct bench_options *opt = b->opt;
     printf("%s of %u bytes, depth %u, %u queue%s, on %s: %u runs of %g s\n\n", load_op_name(opt->op), opt->bs,
-           opt->depth, opt->queues, opt->queues > 1 ? "s" : "", opt->device, opt->runs, opt->seconds);
+           opt->depth, opt->common.queues, opt->common.queues > 1 ? "s" : "", opt->device, opt->common.runs,
+           opt->common.seconds);
     printf("%-10s %29s   %26s   %17s\n", "", "thousand requests a second", "latency, us", "CPU ns a request");
     printf("%-10s %9s %9s %9s   %8s %8s %8s   %8s %8s\n", "", "min", "median", "max", "p50", "p99", "p99.9",
            "guest", "backend");
@@ -256,17 +238,17 @@ static void report_table(struct blk_bench *b, struct spread k, struct spread u, 
         printf("%-10s %9.2f %9.2f %9.2f\n\n", "ratio", r.min, r.median, r.max);
         char text[512];
         compared(b, text, sizeof(text));
-        print_wrapped(text);
+        report_paragraph(text);
     }
     putchar('\n');
 }
 
 static void report(struct blk_bench *b)
 {
-    unsigned n = b->opt->runs;
+    unsigned n = b->opt->common.runs;
     struct spread r = spread_of(b->ratio, n);
     struct spread k = spread_of(b->bulkhead.kiops, n), u = spread_of(b->uring.kiops, n);
-    if (b->opt->json)
+    if (b->opt->common.json)
         report_json(b, k, u, r);
     else
         report_table(b, k, u, r);
@@ -281,15 +263,15 @@ int bench_blk(const struct bench_options *opt)
     }
     b->opt = opt;
     b->peer.fd = -1;
-    stack_cpus(opt->queues, &b->cpus);
-    disk_progress("starting a stack");
+    stack_cpus(opt->common.queues, &b->cpus);
+    bench_progress("starting a stack");
     int error = stack_start(&b->stack);
     if (!error)
         error = open_disk(b);
     if (!error && opt->uring)
         error = open_peer(b);
     if (!error) {
-        disk_progress("checking data");
+        bench_progress("checking data");
         if (!bench_on_ram(opt))
             read_ahead(opt->device);
         error = check_disk(b);
@@ -298,7 +280,7 @@ int bench_blk(const struct bench_options *opt)
         plan(b);
         error = measure(b);
     }
-    disk_progress("%s", "");
+    bench_progress("%s", "");
     if (b->disk)
         blkfront_close(b->disk);
     uring_peer_close(&b->peer);

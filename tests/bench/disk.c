@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33,7 +32,7 @@ int disk_describe(struct stack *st, const struct bench_options *opt, bool readon
         snprintf(st->error, sizeof(st->error), "%s is neither a file nor a block device", opt->device);
     else if (error)
         snprintf(st->error, sizeof(st->error), "cannot open %s: %s", opt->device, strerror(-error));
-    if (!error && out->bytes / opt->queues < opt->bs) {
+    if (!error && out->bytes / opt->common.queues < opt->bs) {
         error = -EINVAL;
         snprintf(st->error, sizeof(st->error), "%s is smaller than one request a queue", opt->device);
     }
@@ -67,16 +66,4 @@ int disk_open(struct stack *st, const char *attach, unsigned queues, unsigned de
     blkfront_close(*out);
     *out = NULL;
     return -EINVAL;
-}
-
-void disk_progress(const char *format, ...)
-{
-    if (!isatty(STDERR_FILENO))
-        return;
-    va_list ap;
-    va_start(ap, format);
-    fputs("\r\033[K", stderr);
-    vfprintf(stderr, format, ap);
-    va_end(ap);
-    fflush(stderr);
 }

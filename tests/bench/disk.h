@@ -17,8 +17,4 @@ int disk_describe(struct stack *st, const struct bench_options *opt, bool readon
 int disk_open(struct stack *st, const char *attach, unsigned queues, unsigned depth, uint32_t bs,
               struct blkfront **out);
 
-/* A line that replaces itself on a terminal; nothing elsewhere.
- * "" wipes it. */
-void disk_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
 #endif

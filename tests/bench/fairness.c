@@ -16,6 +16,8 @@
 #include "blk_load.h"
 #include "disk.h"
 #include "options.h"
+#include "progress.h"
+#include "report.h"
 #include "spread.h"
 #include "stack.h"
 
@@ -98,13 +100,13 @@ static int run(struct fair *f, bool flooded, double seconds)
 static int measure(struct fair *f)
 {
     int error = run(f, true, WARM_UP_S);
-    for (unsigned i = 0; i < f->opt->runs && !error; i++) {
-        disk_progress("run %u of %u", i + 1, f->opt->runs);
-        error = run(f, false, f->opt->seconds);
+    for (unsigned i = 0; i < f->opt->common.runs && !error; i++) {
+        bench_progress("run %u of %u", i + 1, f->opt->common.runs);
+        error = run(f, false, f->opt->common.seconds);
         f->alone[i] = load_kiops(&f->victim.result);
         histogram_merge(&f->latency_alone, &f->victim.result.latency);
         if (!error)
-            error = run(f, true, f->opt->seconds);
+            error = run(f, true, f->opt->common.seconds);
         f->beside[i] = load_kiops(&f->victim.result);
         histogram_merge(&f->latency_beside, &f->victim.result.latency);
         f->flood[i] = load_mib_s(&f->flooder.result, FLOODER_BS);
@@ -118,32 +120,25 @@ static double us(const struct histogram *h, double share)
     return (double)histogram_quantile(h, share) / 1000;
 }
 
-static json_t *json_spread(struct spread s)
-{
-    return json_pack("{s:f,s:f,s:f}", "min", s.min, "median", s.median, "max", s.max);
-}
-
 static void report(struct fair *f)
 {
-    unsigned n = f->opt->runs;
+    unsigned n = f->opt->common.runs;
     struct spread alone = spread_of(f->alone, n), beside = spread_of(f->beside, n);
     struct spread ratio = spread_of(f->ratio, n), flood = spread_of(f->flood, n);
-    if (f->opt->json) {
+    if (f->opt->common.json) {
         json_t *all = json_pack("{s:s,s:s,s:{s:o,s:f},s:{s:o,s:f},s:o,s:o}",
                                 "bench", "fair", "device", f->opt->device,
-                                "alone", "kiops", json_spread(alone), "p99_us", us(&f->latency_alone, 0.99),
-                                "flooded", "kiops", json_spread(beside),
+                                "alone", "kiops", report_spread(alone), "p99_us", us(&f->latency_alone, 0.99),
+                                "flooded", "kiops", report_spread(beside),
                                 "p99_us", us(&f->latency_beside, 0.99),
-                                "flooder_mib_s", json_spread(flood), "ratio", json_spread(ratio));
-        json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
-        putchar('\n');
-        json_decref(all);
+                                "flooder_mib_s", report_spread(flood), "ratio", report_spread(ratio));
+        report_object(all);
         return;
     }
     printf("a guest reading %u KiB (depth %u) beside one reading %u KiB (depth %u), one worker, on %s: "
            "%u runs of %g s\n\n",
            VICTIM_BS >> 10, VICTIM_DEPTH, FLOODER_BS >> 10, FLOODER_DEPTH, f->opt->device, n,
-           f->opt->seconds);
+           f->opt->common.seconds);
     printf("%-24s %9s %9s %9s   %8s %8s\n", "", "min", "median", "max", "p50 us", "p99 us");
     printf("%-24s %9.1f %9.1f %9.1f   %8.1f %8.1f\n", "alone, kIOPS", alone.min, alone.median,
            alone.max, us(&f->latency_alone, 0.5), us(&f->latency_alone, 0.99));
@@ -161,11 +156,11 @@ int bench_fair(const struct bench_options *opt)
         return 1;
     }
     f->opt = opt;
-    disk_progress("starting a stack");
+    bench_progress("starting a stack");
     int error = set_up(f);
     if (!error)
         error = measure(f);
-    disk_progress("%s", "");
+    bench_progress("%s", "");
     if (f->victim.disk)
         blkfront_close(f->victim.disk);
     if (f->flooder.disk)

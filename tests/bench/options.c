@@ -8,8 +8,7 @@
 
 #define BS_MAX (1u << 20) /* 256 indirect segments of a page */
 
-/* "4096", "4k", "1M": 0 when it is no number in min..max. */
-static uint64_t number(const char *text, uint64_t min, uint64_t max)
+uint64_t options_number(const char *text, uint64_t min, uint64_t max)
 {
     if (text[0] < '0' || text[0] > '9')
         return 0;
@@ -24,7 +23,7 @@ static uint64_t number(const char *text, uint64_t min, uint64_t max)
     return n << shift;
 }
 
-static int refuse(char *err, size_t err_bytes, const char *option, const char *value, const char *wanted)
+int options_refuse(char *err, size_t err_bytes, const char *option, const char *value, const char *wanted)
 {
     snprintf(err, err_bytes, "%s %s: %s", option, value, wanted);
     return -EINVAL;
@@ -50,52 +49,18 @@ static bool parse_seconds(const char *text, double *out)
     return true;
 }
 
-static int parse_value(struct bench_options *opt, const char *o, const char *v, char *err, size_t n)
-{
-    uint64_t x = 0;
-    if (strcmp(o, "--device") == 0) {
-        opt->device = v;
-        return *v ? 0 : refuse(err, n, o, v, "name a file, a block device or ram");
-    }
-    if (strcmp(o, "--op") == 0)
-        return parse_op(v, &opt->op) ? 0 : refuse(err, n, o, v, "must be randread, randwrite, read or write");
-    if (strcmp(o, "--seconds") == 0)
-        return parse_seconds(v, &opt->seconds) ? 0 : refuse(err, n, o, v, "must be 0.05 to 3600");
-    if (strcmp(o, "--peers") == 0) {
-        opt->uring = strcmp(v, "uring") == 0;
-        return opt->uring ? 0 : refuse(err, n, o, v, "the only peer of a disk is uring");
-    }
-    if (strcmp(o, "--bs") == 0) {
-        x = number(v, 512, BS_MAX);
-        opt->bs = (uint32_t)x;
-        return x && x % 512 == 0 ? 0 : refuse(err, n, o, v, "must be a multiple of 512, at most 1M");
-    }
-    if (strcmp(o, "--depth") == 0) {
-        opt->depth = (unsigned)(x = number(v, 1, LOAD_DEPTH_MAX));
-        return x ? 0 : refuse(err, n, o, v, "must be 1 to 512");
-    }
-    if (strcmp(o, "--queues") == 0) {
-        opt->queues = (unsigned)(x = number(v, 1, LOAD_QUEUES_MAX));
-        return x ? 0 : refuse(err, n, o, v, "must be 1 to 8");
-    }
-    if (strcmp(o, "--runs") == 0) {
-        opt->runs = (unsigned)(x = number(v, 1, BENCH_RUNS_MAX));
-        return x ? 0 : refuse(err, n, o, v, "must be 1 to 100");
-    }
-    return refuse(err, n, "no such option", o, "see bulkhead bench --help");
-}
-
-int bench_options_parse(struct bench_options *opt, int argc, char **argv, char *err, size_t err_bytes)
+int options_walk(struct options_common *common, int argc, char **argv, options_value *value_of, void *opt,
+                 char *err, size_t err_bytes)
 {
     for (int i = 1; i < argc; i++) {
         const char *o = argv[i];
         if (strcmp(o, "--json") == 0) {
-            opt->json = true;
+            common->json = true;
         } else if (strcmp(o, "--help") == 0 || strcmp(o, "-h") == 0) {
-            opt->help = true;
+            common->help = true;
         } else if (strncmp(o, "--", 2) != 0) {
-            return refuse(err, err_bytes, "unexpected", o,
-                          "an option begins with --, see bulkhead bench --help");
+            return options_refuse(err, err_bytes, "unexpected", o,
+                                  "an option begins with --, see bulkhead bench --help");
         } else {
             char name[32];
             const char *eq = strchr(o, '=');
@@ -103,11 +68,60 @@ int bench_options_parse(struct bench_options *opt, int argc, char **argv, char *
             size_t len = eq ? (size_t)(eq - o) : strlen(o);
             snprintf(name, sizeof(name), "%.*s", (int)(len < sizeof(name) ? len : sizeof(name) - 1), o);
             if (!value)
-                return refuse(err, err_bytes, name, "", "needs a value");
-            int error = parse_value(opt, name, value, err, err_bytes);
+                return options_refuse(err, err_bytes, name, "", "needs a value");
+            int error = value_of(opt, name, value, err, err_bytes);
             if (error)
                 return error;
         }
     }
     return 0;
+}
+
+int options_common(struct options_common *c, const char *o, const char *v, char *err, size_t n)
+{
+    uint64_t x = 0;
+    if (strcmp(o, "--seconds") == 0)
+        return parse_seconds(v, &c->seconds) ? 0 : options_refuse(err, n, o, v, "must be 0.05 to 3600");
+    if (strcmp(o, "--queues") == 0) {
+        c->queues = (unsigned)(x = options_number(v, 1, LOAD_QUEUES_MAX));
+        return x ? 0 : options_refuse(err, n, o, v, "must be 1 to 8");
+    }
+    if (strcmp(o, "--runs") == 0) {
+        c->runs = (unsigned)(x = options_number(v, 1, BENCH_RUNS_MAX));
+        return x ? 0 : options_refuse(err, n, o, v, "must be 1 to 100");
+    }
+    return options_refuse(err, n, "no such option", o, "see bulkhead bench --help");
+}
+
+static int parse_value(void *of, const char *o, const char *v, char *err, size_t n)
+{
+    struct bench_options *opt = of;
+    uint64_t x = 0;
+    if (strcmp(o, "--device") == 0) {
+        opt->device = v;
+        return *v ? 0 : options_refuse(err, n, o, v, "name a file, a block device or ram");
+    }
+    if (strcmp(o, "--op") == 0)
+        return parse_op(v, &opt->op)
+                   ? 0
+                   : options_refuse(err, n, o, v, "must be randread, randwrite, read or write");
+    if (strcmp(o, "--peers") == 0) {
+        opt->uring = strcmp(v, "uring") == 0;
+        return opt->uring ? 0 : options_refuse(err, n, o, v, "the only peer of a disk is uring");
+    }
+    if (strcmp(o, "--bs") == 0) {
+        x = options_number(v, 512, BS_MAX);
+        opt->bs = (uint32_t)x;
+        return x && x % 512 == 0 ? 0 : options_refuse(err, n, o, v, "must be a multiple of 512, at most 1M");
+    }
+    if (strcmp(o, "--depth") == 0) {
+        opt->depth = (unsigned)(x = options_number(v, 1, LOAD_DEPTH_MAX));
+        return x ? 0 : options_refuse(err, n, o, v, "must be 1 to 512");
+    }
+    return options_common(&opt->common, o, v, err, n);
+}
+
+int bench_options_parse(struct bench_options *opt, int argc, char **argv, char *err, size_t err_bytes)
+{
+    return options_walk(&opt->common, argc, argv, parse_value, opt, err, err_bytes);
 }

@@ -77,10 +77,11 @@ static int find_daemon(struct stack *st, char *path, size_t bytes)
     return fail(st, -ENOENT, "bulkheadd is neither in %s nor in %s/../sbin; build or install it", self, self);
 }
 
-static int connect_daemon(struct stack *st)
+/* A descriptor, or a negative errno. */
+static int connect_to(const struct stack *st, const char *name)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/bulkheadd.sock", st->dir);
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s", st->dir, name);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
@@ -89,9 +90,24 @@ static int connect_daemon(struct stack *st)
         close(fd);
         return error;
     }
+    return fd;
+}
+
+static int connect_daemon(struct stack *st)
+{
+    int fd = connect_to(st, "bulkheadd.sock");
+    if (fd < 0)
+        return fd;
     st->out = fd;
     st->in = fdopen(fd, "r");
     return st->in ? 0 : -errno;
+}
+
+int stack_store(struct stack *st, struct store **out)
+{
+    int fd = connect_to(st, "store.sock");
+    int error = fd < 0 ? fd : store_open_fd(out, fd);
+    return error ? fail(st, error, "cannot connect to %s/store.sock: %s", st->dir, strerror(-error)) : 0;
 }
 
 /* The last line that the daemon wrote before it gave up. */
@@ -234,7 +250,7 @@ int stack_call(struct stack *st, json_t *request, json_t **reply)
     return error;
 }
 
-static int define_and_start(struct stack *st, const char *name, const char *xml)
+int stack_define_and_start(struct stack *st, const char *name, const char *xml)
 {
     json_t *define = json_pack("{s:s,s:s+,s:s}", "cmd", "define", "file", name, ".xml", "xml", xml);
     int error = stack_call(st, define, NULL);
@@ -243,75 +259,12 @@ static int define_and_start(struct stack *st, const char *name, const char *xml)
     return error;
 }
 
-/* ---------------------------------------------------------------- domains */
-
-static void put_escaped(FILE *xml, const char *text)
+int stack_stop_domain(struct stack *st, const char *name)
 {
-    for (; *text; text++) {
-        if (strchr("<>&'\"", *text))
-            fprintf(xml, "&#%d;", *text);
-        else
-            fputc(*text, xml);
-    }
+    return stack_call(st, json_pack("{s:s,s:s}", "cmd", "stop", "name", name), NULL);
 }
 
-int stack_driver_domain(struct stack *st, const char *name, const uint64_t *cpus, unsigned n)
-{
-    char set[STACK_CPUS_MAX * 4] = "", xml[1024];
-    for (unsigned i = 0, at = 0; i < n && at < sizeof(set) - 4; i++)
-        at += (unsigned)snprintf(set + at, sizeof(set) - at, "%s%u", i ? "," : "", (unsigned)cpus[i]);
-    snprintf(xml, sizeof(xml),
-             "<domain type='lxc'>\n  <name>%s</name>\n  <memory unit='MiB'>1024</memory>\n"
-             "  <vcpu cpuset='%s'>%u</vcpu>\n  <os><type>exe</type></os>\n"
-             "  <metadata><b:domain xmlns:b='urn:bulkhead:domain:1' kind='driver' class='blk'/></metadata>\n"
-             "</domain>\n", name, set, n);
-    return define_and_start(st, name, xml);
-}
-
-static void put_disk(FILE *xml, const struct stack_disk *disk, const char *path, const char *backend,
-                     unsigned queues)
-{
-    struct stat sb;
-    bool block = path && stat(path, &sb) == 0 && S_ISBLK(sb.st_mode);
-    fprintf(xml, "<disk type='%s' device='disk'>\n"
-            "<driver name='bulkhead' type='raw' cache='writeback' queues='%u'/>",
-            block ? "block" : "file", queues);
-    if (path) {
-        fprintf(xml, "<source %s='", block ? "dev" : "file");
-        put_escaped(xml, path);
-        fputs("'/>", xml);
-    }
-    fprintf(xml, "<backenddomain name='%s'/><target dev='%s' bus='xen'/>%s</disk>\n", backend, disk->target,
-            disk->readonly ? "<readonly/>" : "");
-}
-
-int stack_guest(struct stack *st, const char *name, const char *driver_domain, const struct stack_disk *disk,
-                unsigned queues, char *attach, size_t attach_bytes)
-{
-    char *path = NULL, *text = NULL;
-    size_t length;
-    if (disk->path && !(path = realpath(disk->path, NULL)))
-        return fail(st, -errno, "%s: %s", disk->path, strerror(errno));
-    FILE *xml = open_memstream(&text, &length);
-    if (!xml) {
-        free(path);
-        return fail(st, -ENOMEM, "out of memory");
-    }
-    fprintf(xml, "<domain type='lxc'>\n  <name>%s</name>\n  <memory unit='MiB'>1024</memory>\n"
-            "  <vcpu>1</vcpu>\n  <os><type>exe</type></os>\n  <metadata>"
-            "<b:domain xmlns:b='urn:bulkhead:domain:1' kind='guest' door='native'>", name);
-    if (!path)
-        fprintf(xml, "<b:disk dev='%s' ram='%llu'/>", disk->target, (unsigned long long)disk->bytes);
-    fputs("</b:domain></metadata>\n  <devices>", xml);
-    put_disk(xml, disk, path, driver_domain, queues);
-    fputs("</devices>\n</domain>\n", xml);
-    fclose(xml);
-    int error = define_and_start(st, name, text);
-    snprintf(attach, attach_bytes, "%s/guests/%s/attach.sock", st->dir, name);
-    free(text);
-    free(path);
-    return error;
-}
+/* ---------------------------------------------------------------- figures */
 
 /* The first word of /proc/PID/task/TID/schedstat is time on a CPU in ns. */
 static uint64_t task_cpu_ns(long pid, const char *tid)
@@ -327,16 +280,32 @@ static uint64_t task_cpu_ns(long pid, const char *tid)
     return strtoull(line, NULL, 10);
 }
 
-uint64_t stack_cpu_ns(struct stack *st, const char *name)
+/* A number of `info`; 0 when there is none. */
+static long info_number(struct stack *st, const char *name, const char *key)
 {
     json_t *reply = NULL;
     if (stack_call(st, json_pack("{s:s,s:s}", "cmd", "info", "name", name), &reply) != 0)
         return 0;
-    json_t *pid = json_object_get(json_object_get(reply, "info"), "pid");
-    char path[64];
-    long id = (long)json_integer_value(pid);
-    snprintf(path, sizeof(path), "/proc/%ld/task", id);
+    long n = (long)json_integer_value(json_object_get(json_object_get(reply, "info"), key));
     json_decref(reply);
+    return n;
+}
+
+unsigned stack_domid(struct stack *st, const char *name)
+{
+    return (unsigned)info_number(st, name, "domid");
+}
+
+pid_t stack_pid(struct stack *st, const char *name)
+{
+    return (pid_t)info_number(st, name, "pid");
+}
+
+uint64_t stack_cpu_ns(struct stack *st, const char *name)
+{
+    char path[64];
+    long id = stack_pid(st, name);
+    snprintf(path, sizeof(path), "/proc/%ld/task", id);
     DIR *tasks = id > 0 ? opendir(path) : NULL;
     uint64_t sum = 0;
     for (struct dirent *e; tasks && (e = readdir(tasks));)

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "../../hyp-shim/store.h"
+
 #define STACK_CPUS_MAX 64u
 
 struct stack {
@@ -56,9 +58,31 @@ int stack_driver_domain(struct stack *st, const char *name, const uint64_t *cpus
 int stack_guest(struct stack *st, const char *name, const char *driver_domain, const struct stack_disk *disk,
                 unsigned queues, char *attach, size_t attach_bytes);
 
+/* The same for NICs.  The guest's one NIC is eth0. */
+struct stack_uplink {
+    const char *devargs; /* NULL: none, a switch between guests          */
+    unsigned mtu;
+};
+struct stack_nic {
+    uint8_t mac[6];
+    unsigned mtu, queues;
+};
+int stack_net_driver_domain(struct stack *st, const char *name, const struct stack_uplink *uplink,
+                            const uint64_t *cpus, unsigned n);
+int stack_net_guest(struct stack *st, const char *name, const char *driver_domain,
+                    const struct stack_nic *nic, char *attach, size_t attach_bytes);
+int stack_define_and_start(struct stack *st, const char *name, const char *xml);
+int stack_stop_domain(struct stack *st, const char *name);
+
+/* A connection to the stack's store, as the toolstack; store_close() it before stack_end(). */
+int stack_store(struct stack *st, struct store **out);
+
 /* One request; *reply (when not NULL) is the daemon's last line, owned by the caller. */
 int stack_call(struct stack *st, json_t *request, json_t **reply);
 /* CPU time of all threads of a running domain so far, in ns; 0 when it cannot be told. */
 uint64_t stack_cpu_ns(struct stack *st, const char *name);
+/* Of a running domain; 0 when it has none. */
+unsigned stack_domid(struct stack *st, const char *name);
+pid_t stack_pid(struct stack *st, const char *name);
 
 #endif
