@@ -55,11 +55,8 @@ ALL_A    := $(BUILD)/liball.a
 PLUGIN   := $(BUILD)/nbdkit-bulkhead-plugin.so
 
 PROGRAMS := $(BUILD)/bulkheadd $(BUILD)/bulkhead $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store \
-            $(BUILD)/bulkhead-blk $(BUILD)/bulkhead-nbd $(BUILD)/blkfront-example
-PROGRAMS += $(if $(wildcard driverdom/net.c),$(BUILD)/bulkhead-net)
-PROGRAMS += $(if $(wildcard frontends/door/tap.c),$(BUILD)/bulkhead-tap)
-PROGRAMS += $(if $(wildcard hyp-shim/local/netdev/main.c),$(BUILD)/bulkhead-netdev)
-PROGRAMS += $(if $(wildcard frontends/example/netfront-example.c),$(BUILD)/netfront-example)
+            $(BUILD)/bulkhead-netdev $(BUILD)/bulkhead-blk $(BUILD)/bulkhead-net $(BUILD)/bulkhead-nbd \
+            $(BUILD)/bulkhead-tap $(BUILD)/blkfront-example $(BUILD)/netfront-example
 # In a sanitizer build only what can be watched is built.
 ifdef SAN
 TARGETS  := $(ALL_A)
@@ -72,16 +69,17 @@ all: $(TARGETS)
 
 # DPDK is linked in, so that a driver domain's root can stay empty: its headers
 # are not ours to warn about, and what EAL and the PMDs would open is answered
-# by backends/net/eal.c (the wrapped calls).
+# by backends/net/eal.c and answers.c (the wrapped calls).  What is wrapped must
+# be in an archive, in the tests too.
 DPDK_DIR   = $(shell $(PKG) --variable=libdir libdpdk)
 DPDK_INC   = $(patsubst -I%,-isystem %,$(shell $(PKG) --cflags libdpdk))
 DPDK_PMDS  = bus_vdev mempool_ring net_af_packet net_af_xdp net_tap net_null net_pcap net_ring
 DPDK_LIBS  = ethdev net mbuf mempool ring kvargs telemetry eal meter hash rcu security cryptodev gso ip_frag bpf gro pci
-DPDK_WRAP  = $(addprefix -Wl$(,)--wrap=,$(shell cat backends/net/wrapped 2>/dev/null))
+DPDK_WRAP  = -Wl,-u,dbus_create $(foreach name,$(shell cat backends/net/wrapped 2>/dev/null),-Wl,--wrap=$(name),-u,__wrap_$(name))
 ,         := ,
 DPDK_LINK  = $(DPDK_WRAP) -Wl,--whole-archive $(DPDK_PMDS:%=$(DPDK_DIR)/librte_%.a) -Wl,--no-whole-archive \
              -Wl,--start-group $(DPDK_LIBS:%=$(DPDK_DIR)/librte_%.a) -Wl,--end-group \
-             -lnuma -lxdp -lbpf -lpcap -lbsd -lmd -lelf -lz -lzstd -lm
+             -lnuma -l:libxdp.a -l:libbpf.a -l:libpcap.a -lbsd -lmd -lelf -lz -lzstd -lm
 $(OBJ)/backends/net/%.o $(OBJ)/driverdom/net.o $(OBJ)/tests/unit/test_net%.o: CPPFLAGS += $(DPDK_INC)
 $(BUILD)/fuzz/obj/backends/net/%.o $(BUILD)/fuzz/obj/tests/fuzz/fuzz_netback.o: CPPFLAGS += $(DPDK_INC)
 
@@ -154,7 +152,15 @@ $(BUILD)/tests/integration/test_core: | $(BUILD)/tests/integration/helpers/core_
 $(BUILD)/tests/integration/helpers/confine_probe: $(call obj,tests/integration/helpers/confine_probe.c $(BACK_SRC) $(BLK_SRC)) $(SHIM_A)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -luring -lseccomp
+# For fence.sh: a file system that can be late, and the core without its fence.
+$(BUILD)/tests/integration/helpers/slowfs: $(OBJ)/tests/integration/helpers/slowfs.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lfuse3
+$(BUILD)/tests/integration/helpers/unfenced_core: $(call obj,tests/integration/helpers/unfenced_core.c hyp-shim/local/core/main.c $(CORE_SRC))
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -Wl,--wrap=flock -o $@ $^
 $(BUILD)/tests/integration/test_confine: | $(BUILD)/tests/integration/helpers/confine_probe $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store
+$(BUILD)/tests/integration/test_netdev: | $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store $(BUILD)/bulkhead-netdev
 
 HELPERS  := $(patsubst tests/integration/%.c,$(BUILD)/tests/integration/%,$(wildcard tests/integration/helpers/*.c))
 
@@ -221,7 +227,7 @@ tidy:
 
 LIBEXEC  := $(DESTDIR)$(PREFIX)/libexec/bulkhead
 INSTALLED = bin/bulkhead sbin/bulkheadd libexec/bulkhead lib/libbulkhead.a lib/libbulkhead.so lib/libbulkhead.so.0 \
-            lib/pkgconfig/bulkhead-blkfront.pc include/bulkhead share/bulkhead
+            lib/pkgconfig/bulkhead-blkfront.pc lib/pkgconfig/bulkhead-netfront.pc include/bulkhead share/bulkhead share/bash-completion/completions/bulkhead
 install: all
 	install -D -m 755 $(BUILD)/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
 	install -D -m 755 $(BUILD)/bulkheadd $(DESTDIR)$(PREFIX)/sbin/bulkheadd
@@ -231,12 +237,15 @@ install: all
 	install -D -m 644 $(FRONT_A) $(DESTDIR)$(PREFIX)/lib/libbulkhead.a
 	install -m 644 $(FRONT_SO) $(DESTDIR)$(PREFIX)/lib/libbulkhead.so.0
 	ln -sf libbulkhead.so.0 $(DESTDIR)$(PREFIX)/lib/libbulkhead.so
-	install -D -m 644 frontends/include/bulkhead/blkfront.h $(DESTDIR)$(PREFIX)/include/bulkhead/blkfront.h
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/bulkhead frontends/include/bulkhead/*.h
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	sed 's|@PREFIX@|$(PREFIX)|g; s|@VERSION@|$(VERSION)|g' frontends/bulkhead-blkfront.pc.in \
-	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/bulkhead-blkfront.pc
+	for lib in blkfront netfront; do \
+	  sed 's|@PREFIX@|$(PREFIX)|g; s|@VERSION@|$(VERSION)|g' frontends/bulkhead-$$lib.pc.in \
+	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/bulkhead-$$lib.pc || exit 1; \
+	done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bulkhead policy/bulkhead.rng
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bulkhead/examples deploy/examples/*.xml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions deploy/completions/bulkhead
 uninstall:
 	rm -rf $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
 
