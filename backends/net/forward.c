@@ -32,10 +32,11 @@ static void hand_over_or_drop(struct net_worker *w, unsigned to, struct rte_mbuf
     if (went == n)
         return;
     uint16_t from = packet[went]->port;
-    if (from == NET_FROM_UPLINK)
+    struct net_queue *q = from < NET_PORTS_MAX ? w->local[from] : NULL;
+    if (q)
+        net_count(&q->count.no_memory, n - went);
+    else if (w->uplink)
         net_count(&w->uplink->count.rx_dropped, n - went);
-    else if (w->local[from])
-        net_count(&w->local[from]->count.no_memory, n - went);
     rte_pktmbuf_free_bulk(packet + went, n - went);
 }
 
@@ -170,7 +171,8 @@ void net_forward_guest(void *worker, struct net_queue *q, struct rte_mbuf **pack
     for (unsigned i = 0, k; i < n; i += k) {
         uint64_t target = packet_target(packet[i]);
         struct net_look look = { 0 };
-        for (k = 0; i + k < n && packet_target(packet[i + k]) == target; k++)
+        net_look_at(&look, packet[i]);
+        for (k = 1; i + k < n && packet_target(packet[i + k]) == target; k++)
             net_look_at(&look, packet[i + k]);
         forward_run(w, q, packet + i, k, target, &look);
     }

@@ -62,20 +62,20 @@ enum net_grants { NET_GRANTS_PERSISTENT, NET_GRANTS_COPY };
 struct net_queue;
 
 struct net_port {
+    uint64_t vlans[64];       /* bit map of the VLANs of a trunk                        */
+    struct net_rate outbound, inbound; /* from the guest, to the guest                  */
+    struct net_queue *queue[NET_QUEUES_MAX];
+    void *owner;              /* the vif; not looked at here                            */
+    unsigned nqueues;
+    uint32_t weight;          /* 1..1000, 100 is usual                                  */
+    uint8_t worker[NET_QUEUES_MAX];    /* who serves it; at most one queue a worker      */
     uint16_t index;           /* of the vif, below NET_PORTS_MAX                        */
-    uint8_t mac[NET_MAC_BYTES];
     uint16_t mtu;
     uint16_t pvid;            /* VLAN of its untagged frames; 0: none                   */
+    uint8_t mac[NET_MAC_BYTES];
     bool trunk;               /* may also send and get tagged frames of vlans[]         */
     bool isolated;            /* from other isolated vifs                               */
-    uint64_t vlans[64];       /* bit map of the VLANs of a trunk                        */
     bool rx_sg, rx_gso4, rx_gso6, rx_csum4, rx_csum6; /* what its frontend takes        */
-    uint32_t weight;          /* 1..1000, 100 is usual                                  */
-    struct net_rate outbound, inbound; /* from the guest, to the guest                  */
-    unsigned nqueues;
-    struct net_queue *queue[NET_QUEUES_MAX];
-    uint8_t worker[NET_QUEUES_MAX];    /* who serves it; at most one queue a worker      */
-    void *owner;              /* the vif; not looked at here                            */
 };
 
 /* ---- queues: made and ended by the control thread, served by one worker */
