@@ -38,9 +38,10 @@
 _Static_assert(NET_BURST >= NET_SLOTS_MAX + NET_EXTRAS_MAX, "a packet fits the window");
 
 /* A packet's cost in the currency of fairness is its bytes and this much; it
- * stands for the work that is the same for each.  As measured: a packet of 64
- * bytes takes about the time that copying 320 bytes takes. */
-#define NET_COST_PACKET 320
+ * stands for the work that is the same for each.  As measured between neighbouring
+ * processors: 64 bytes take 26 ns of a worker, 1500 bytes 71, which this makes
+ * 832 and 2268. */
+#define NET_COST_PACKET 768
 #define NET_COST_SLOT   64 /* each further slot, and each slot of a packet that is wrong */
 
 /* Packets that wait for their guest to post buffers, or for its inbound rate. */
