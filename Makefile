@@ -219,11 +219,11 @@ bench: all
 tcb:
 	@deploy/tcb
 
-TIDY_SRC := $(filter-out tests/vm/%,$(wildcard hyp-shim/*.c hyp-shim/*/*.c hyp-shim/*/*/*.c backends/*/*.c \
+TIDY_SRC := $(filter-out tests/vm/%,$(wildcard hyp-shim/*.c hyp-shim/*/*.c hyp-shim/*/*/*.c backends/*.c backends/*/*.c \
             frontends/*.c frontends/*/*.c driverdom/*.c driverdom/*/*.c policy/*.c deploy/cli/*.c tests/*.c tests/*/*.c))
 tidy:
 	@printf '%s\n' $(TIDY_SRC) | xargs -P $(or $(JOBS),2) -n 4 sh -c \
-	  'clang-tidy --quiet "$$@" -- $(subst ','\'',$(CPPFLAGS)) -std=c17 -pthread 2>/dev/null' tidy
+	  'clang-tidy --quiet "$$@" -- $(subst ','\'',$(CPPFLAGS) $(DPDK_INC)) -std=c17 -pthread 2>/dev/null' tidy
 
 LIBEXEC  := $(DESTDIR)$(PREFIX)/libexec/bulkhead
 INSTALLED = bin/bulkhead sbin/bulkheadd libexec/bulkhead lib/libbulkhead.a lib/libbulkhead.so lib/libbulkhead.so.0 \
