@@ -26,7 +26,10 @@ static int make_queue(struct device *d, unsigned i)
         .data_pages = disk->data_pages,
     };
     d->queue[i] = &disk->queues[i].queue;
-    return blkqueue_init(&disk->queues[i], d->pool, &place, &disk->terms, d->guest->wake_fd);
+    int err = blkqueue_init(&disk->queues[i], d->pool, &place, &disk->terms, d->guest->wake_fd);
+    if (disk->want.max_deaths)
+        disk->queues[i].max_deaths = disk->want.max_deaths;
+    return err;
 }
 
 static void free_queue(struct device *d, unsigned i)
@@ -77,23 +80,23 @@ static void notify(const struct device *d, enum device_news news)
         disk->want.notify(disk->want.arg, (enum blkfront_news)news);
 }
 
-/* Reaps and drops whatever is there. */
-static void drop(struct device *d, unsigned i)
-{
-    struct blkfront_result sink[32];
-    while (blkqueue_reap(&disk_of(d)->queues[i], sink, 32) > 0)
-        ;
-}
-
 static void finish(struct device *d, unsigned i, uint64_t limit)
 {
     struct blkqueue *q = &disk_of(d)->queues[i];
-    for (drop(d, i); q->inflight > 0; drop(d, i)) {
+    struct blkfront_result sink[32];
+    while (q->inflight > 0) {
+        if (blkqueue_reap(q, sink, 32) > 0)
+            continue;
         uint64_t now = guest_now();
         if (now >= limit)
-            break;
+            return;
         blkqueue_wait(q, (int)(limit - now));
     }
+}
+
+static void drop(struct device *d, unsigned i)
+{
+    blkqueue_drop(&disk_of(d)->queues[i]);
 }
 
 static const struct device_class disks = {
@@ -121,6 +124,9 @@ static int check_options(const struct blkfront_options *opt, struct words w)
     if (opt->pool_pages && opt->pool_pages < BLKTERMS_POOL_MIN)
         return words_say(w, -EINVAL, "a pool of %u pages a queue is too small: at least %u are needed",
                          opt->pool_pages, BLKTERMS_POOL_MIN);
+    if (opt->max_deaths > BLKQUEUE_DEATHS_MAX)
+        return words_say(w, -EINVAL, "%u deaths: a request can live through fewer than %u", opt->max_deaths,
+                         BLKQUEUE_DEATHS_MAX);
     return 0;
 }
 
@@ -204,6 +210,8 @@ void blkfront_stats(const struct blkfront *d, struct blkfront_stats *out)
         out->requests += queue_counted(&c->requests);
         out->bytes += queue_counted(&c->bytes);
         out->errors += queue_counted(&c->errors);
+        out->replayed += queue_counted(&c->replayed);
+        out->poisoned += queue_counted(&c->poisoned);
         out->doorbells += queue_counted(&d->queues[i].queue.doorbells);
         out->wakeups += queue_counted(&d->queues[i].queue.wakeups);
         for (unsigned lie = BLKQUEUE_HONEST + 1; lie < BLKQUEUE_LIES; lie++)

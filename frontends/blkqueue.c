@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define SLOT_BITS 16u /* of an id; the rest is the sequence number */
+#define SLOTS_MAX (BLK_MAX_RING_PAGES * HYP_PAGE_SIZE / sizeof(struct blkif_request))
 
 _Static_assert(sizeof(struct blkqueue_shadow) <= 64, "one cache line");
 _Static_assert(BLK_MAX_INDIRECT_SEGMENTS <= BLK_INDIRECT_PER_PAGE, "one descriptor page a slot");
@@ -17,17 +18,19 @@ static const char *const lie_names[BLKQUEUE_LIES] = {
     [BLKQUEUE_STORM] = "doorbells without responses",
 };
 
-/* The owner lets go when nothing is in flight. */
+/* Nothing in flight: the owner lets go. */
 static inline void settle(struct blkqueue *q)
 {
     if (q->inflight == 0)
         queue_rest(&q->queue);
 }
 
+/* The connection is over, what was in flight is not. */
 static void caught(struct blkqueue *q, enum blkqueue_lie lie)
 {
     queue_count(&q->counters.lies[lie], 1);
     queue_caught(&q->queue, lie_names[lie]);
+    queue_rest(&q->queue);
 }
 
 /* ----------------------------------------------------------- what is asked */
@@ -77,7 +80,7 @@ static int check(const struct blkqueue *q, const struct blkfront_io *io)
             return -EINVAL;
         if (t->readonly)
             return -EROFS;
-        if (io->flags && !t->native_fua && !t->can_flush)
+        if (io->flags && !t->can_fua)
             return -EOPNOTSUPP;
         return check_data(q, io);
     case BLKFRONT_FLUSH:
@@ -200,8 +203,8 @@ static inline void name_request(struct blkqueue *q, struct blkqueue_shadow *s)
     s->id = ++q->sequence << SLOT_BITS | (uint64_t)(s - q->shadow);
 }
 
-/* Puts a checked request on the ring, from its shadow alone. */
-static inline void put(struct blkqueue *q, struct blkqueue_shadow *s)
+/* Puts a checked request on the ring, from its shadow alone. A call would be felt. */
+__attribute__((always_inline)) static inline void put(struct blkqueue *q, struct blkqueue_shadow *s)
 {
     static const uint8_t operations[] = {
         [BLKFRONT_READ] = BLKIF_OP_READ,       [BLKFRONT_WRITE] = BLKIF_OP_WRITE,
@@ -238,12 +241,74 @@ static inline void push(struct blkqueue *q)
         queue_ring(&q->queue, 0);
 }
 
+/* ------------------------------------------------------------------- replay */
+
+/* All that is not answered, in the order of its issue; returns how many. */
+static uint32_t in_order(const struct blkqueue *q, uint16_t slot[SLOTS_MAX])
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < q->slots; i++) {
+        const struct blkqueue_shadow *s = &q->shadow[i];
+        if (s->id == BLKQUEUE_FREE_ID || s->id == BLKQUEUE_POISONED_ID)
+            continue;
+        uint32_t at = n++;
+        for (; at > 0 && q->shadow[slot[at - 1]].order > s->order; at--)
+            slot[at] = slot[at - 1];
+        slot[at] = (uint16_t)i;
+    }
+    return n;
+}
+
+/* A new connection, behind the fence: all is sent again, but for what was sent in
+ * too many that ended.  Nothing touches the block or the buffer of that any more. */
+static void replay(struct blkqueue *q)
+{
+    uint16_t slot[SLOTS_MAX];
+    uint32_t n = in_order(q, slot), poisoned = q->poisoned, replayed = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct blkqueue_shadow *s = &q->shadow[slot[i]];
+        if (s->sent && ++s->deaths >= q->max_deaths) {
+            s->id = BLKQUEUE_POISONED_ID;
+            q->poisoned++;
+            continue;
+        }
+        replayed += s->sent;
+        s->sent = true;
+        put(q, s);
+    }
+    q->seen = q->epoch;
+    queue_count(&q->counters.replayed, replayed);
+    queue_count(&q->counters.poisoned, q->poisoned - poisoned);
+    push(q);
+}
+
+/* Out of rest, or there is no connection: then the control thread need not wait. */
+static bool take_over(struct blkqueue *q)
+{
+    if (!queue_take(&q->queue)) {
+        queue_rest(&q->queue);
+        return false;
+    }
+    if (q->seen != q->epoch)
+        replay(q);
+    return true;
+}
+
+/* The owner takes the ring; false: there is no connection. */
+static inline bool take(struct blkqueue *q)
+{
+    return queue_state(&q->queue) == QUEUE_BUSY || take_over(q);
+}
+
+/* ---------------------------------------------------------------- what goes */
+
 int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned n)
 {
     if (n == 0)
         return 0;
-    if (!queue_take(&q->queue))
-        return queue_gone(&q->queue) ? -ENOTCONN : -EIO;
+    bool connected = take(q);
+    if (!connected && queue_gone(&q->queue))
+        return -ENOTCONN;
     unsigned taken = 0;
     uint64_t bytes = 0;
     int err = 0;
@@ -253,7 +318,12 @@ int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned 
             break;
         struct blkqueue_shadow *s = &q->shadow[q->slot[--q->free_slots]];
         s->io = ios[taken];
-        put(q, s);
+        s->sent = connected;
+        s->deaths = 0;
+        if (connected)
+            put(q, s);
+        else
+            name_request(q, s); /* the replay sends it */
         s->order = q->sequence;
         q->inflight++;
         if (s->io.op == BLKFRONT_READ || s->io.op == BLKFRONT_WRITE)
@@ -262,7 +332,8 @@ int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned 
     if (taken > 0) {
         queue_count(&q->counters.requests, taken);
         queue_count(&q->counters.bytes, bytes);
-        push(q);
+        if (connected)
+            push(q);
         return (int)taken;
     }
     settle(q);
@@ -282,18 +353,21 @@ static inline struct blkfront_result finish(struct blkqueue *q, struct blkqueue_
     return (struct blkfront_result){ .cookie = s->io.cookie, .error = error };
 }
 
-/* No connection: what was in flight fails, each request once. */
-static int reap_dead(struct blkqueue *q, struct blkfront_result *out, unsigned n)
+/* What will not be answered: poisoned requests, or all when nothing comes back. */
+static unsigned reap_lost(struct blkqueue *q, struct blkfront_result *out, unsigned n)
 {
     unsigned got = 0;
-    int error = queue_gone(&q->queue) ? -ENOTCONN : -EIO;
-    for (; got < n && q->inflight > 0; q->dead_slot = (q->dead_slot + 1) % q->slots) {
-        struct blkqueue_shadow *s = &q->shadow[q->dead_slot];
-        if (s->id != BLKQUEUE_FREE_ID)
-            out[got++] = finish(q, s, error);
+    bool gone = queue_gone(&q->queue);
+    for (; got < n && (gone ? q->inflight : q->poisoned) > 0; q->lost_slot = (q->lost_slot + 1) % q->slots) {
+        struct blkqueue_shadow *s = &q->shadow[q->lost_slot];
+        if (s->id == BLKQUEUE_POISONED_ID) {
+            q->poisoned--;
+            out[got++] = finish(q, s, -EIO);
+        } else if (gone && s->id != BLKQUEUE_FREE_ID) {
+            out[got++] = finish(q, s, -ENOTCONN);
+        }
     }
-    settle(q);
-    return (int)got;
+    return got;
 }
 
 /* Stock backends answer an indirect request with the operation inside it. */
@@ -306,9 +380,9 @@ int blkqueue_reap(struct blkqueue *q, struct blkfront_result *out, unsigned n)
 {
     if (q->inflight == 0 || n == 0)
         return 0;
-    if (queue_state(&q->queue) != QUEUE_BUSY)
-        return reap_dead(q, out, n);
-    unsigned got = 0;
+    if (!take(q))
+        return (int)reap_lost(q, out, n);
+    unsigned got = q->poisoned > 0 ? reap_lost(q, out, n) : 0;
     enum blkqueue_lie lie;
     int waiting = ring_front_waiting(&q->ring);
     if (waiting == RING_LIES)
@@ -359,7 +433,7 @@ bad_status:
     lie = BLKQUEUE_BAD_STATUS;
 broken:
     caught(q, lie);
-    return (int)got + reap_dead(q, out + got, n - got);
+    return (int)got;
 }
 
 /* ----------------------------------------------------------------- sleeping */
@@ -367,29 +441,25 @@ broken:
 int blkqueue_idle(struct blkqueue *q)
 {
     queue_forget_kick(&q->queue);
-    if (!queue_take(&q->queue)) {
-        settle(q);
-        return (int)q->inflight;
-    }
+    if (!take(q))
+        return (int)(queue_gone(&q->queue) ? q->inflight : q->poisoned);
     bool rung = queue_take_rings(&q->queue);
     int waiting = ring_front_idle(&q->ring);
     if (waiting == RING_LIES)
         goto bad_index;
     if (waiting == 0 && rung && queue_storm(&q->queue))
         goto storm;
-    if (queue_state(&q->queue) == QUEUE_DOWN)
-        waiting = (int)q->inflight; /* its kick may have been forgotten above */
-    settle(q);
+    waiting += (int)q->poisoned;
+    if (waiting == 0) /* a sleeper is not asked before the connection ends */
+        queue_rest(&q->queue);
     return waiting;
 
 bad_index:
     caught(q, BLKQUEUE_BAD_INDEX);
-    settle(q);
-    return (int)q->inflight;
+    return (int)q->poisoned;
 storm:
     caught(q, BLKQUEUE_STORM);
-    settle(q);
-    return (int)q->inflight;
+    return (int)q->poisoned;
 }
 
 int blkqueue_wait(struct blkqueue *q, int timeout_ms)
@@ -397,7 +467,23 @@ int blkqueue_wait(struct blkqueue *q, int timeout_ms)
     return blkqueue_idle(q) > 0 ? 1 : queue_sleep(&q->queue, timeout_ms);
 }
 
-/* ------------------------------------------------------- the control thread */
+/* ----------------------------------------------------------- made and ended */
+
+static void free_all(struct blkqueue *q)
+{
+    for (uint32_t i = 0; i < q->slots; i++) {
+        q->shadow[i] = (struct blkqueue_shadow){ .id = BLKQUEUE_FREE_ID };
+        q->slot[i] = (uint16_t)(q->slots - 1 - i);
+    }
+    q->free_slots = q->slots;
+    q->inflight = q->poisoned = 0;
+}
+
+void blkqueue_drop(struct blkqueue *q)
+{
+    free_all(q);
+    queue_rest(&q->queue);
+}
 
 uint32_t blkqueue_slots(uint32_t ring_pages)
 {
@@ -409,7 +495,8 @@ int blkqueue_init(struct blkqueue *q, struct hyp_pool *grants, const struct blkq
 {
     *q = (struct blkqueue){ .terms = terms, .slots = blkqueue_slots(place->ring_pages),
                             .ring_page = place->ring_page, .ring_pages = place->ring_pages,
-                            .desc_page = place->desc_page, .data_page = place->data_page };
+                            .desc_page = place->desc_page, .data_page = place->data_page,
+                            .max_deaths = BLKQUEUE_DEATHS };
     q->data = (uint8_t *)hyp_pool_base(grants) + (size_t)place->data_page * HYP_PAGE_SIZE;
     q->data_bytes = (size_t)place->data_pages * HYP_PAGE_SIZE;
     int err = queue_init(&q->queue, grants, control_fd);
@@ -423,11 +510,7 @@ int blkqueue_init(struct blkqueue *q, struct hyp_pool *grants, const struct blkq
         blkqueue_destroy(q);
         return err;
     }
-    for (uint32_t i = 0; i < q->slots; i++) {
-        q->shadow[i] = (struct blkqueue_shadow){ .id = BLKQUEUE_FREE_ID };
-        q->slot[i] = (uint16_t)(q->slots - 1 - i);
-    }
-    q->free_slots = q->slots;
+    free_all(q);
     return 0;
 }
 
@@ -445,8 +528,10 @@ int blkqueue_attach(struct blkqueue *q, struct hyp_evtchn *channel)
 {
     int err = queue_attach(&q->queue, &channel, 1);
     uint8_t *pool = hyp_pool_base(q->queue.grants);
-    if (!err)
-        ring_front_init(&q->ring, pool + (size_t)q->ring_page * HYP_PAGE_SIZE,
-                        (size_t)q->ring_pages * HYP_PAGE_SIZE, sizeof(struct blkif_request));
-    return err;
+    if (err)
+        return err;
+    ring_front_init(&q->ring, pool + (size_t)q->ring_page * HYP_PAGE_SIZE,
+                    (size_t)q->ring_pages * HYP_PAGE_SIZE, sizeof(struct blkif_request));
+    q->epoch++;
+    return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * blkqueue.h - one queue of a disk: ring, shadow, doorbell.
+ * blkqueue.h - one queue of a disk: ring, shadow, doorbell, replay.
  *
  * The hot path of the block frontend.  Every request in flight has a private
  * shadow that holds all of it; the shared ring, the descriptor pages and the
@@ -8,8 +8,16 @@
  * checked against the shadow: the id (slot and sequence number, so that an id
  * answered before is no id), the operation and the status.
  *
- * Threads and states: queue.h.  At rest is a queue with nothing in flight; once
- * it is DOWN its owner reaps what was, as -EIO.
+ * A connection that ends, however it does, ends no request.  What is not
+ * answered stays in its shadow, with its buffer, and is sent again when the next
+ * one begins; that is behind the fence, since no backend is Connected before
+ * (tests/model/rebirth.pml has the rules).  New requests go into the shadow too
+ * while there is no connection, as far as it has room.
+ *
+ * Threads and states: queue.h.  At rest is a queue that has nothing in flight,
+ * or whose owner goes to sleep.  The shadow is the owner's in every state, the
+ * control thread never looks at it: so the owner replays, when it first takes
+ * the queue in a new connection.  What the control thread does then is to kick.
  */
 #ifndef BULKHEAD_BLKQUEUE_H
 #define BULKHEAD_BLKQUEUE_H
@@ -30,7 +38,8 @@ struct blkqueue_terms {
     uint32_t sector_bytes; /* 512, 1024, 2048 or 4096                            */
     uint32_t max_segments; /* pages of a request, at most BLK_MAX_INDIRECT_SEGMENTS */
     uint16_t handle;
-    bool readonly, can_flush, native_fua, can_discard, can_zeroes;
+    bool readonly, can_flush, can_fua, can_discard, can_zeroes;
+    bool native_fua;       /* alone may change, with the connection              */
 };
 
 /* How a backend can be caught. */
@@ -52,18 +61,27 @@ struct blkqueue_shadow {
     uint8_t operation;     /* on the ring now                                    */
     uint8_t inner;         /* of an indirect request; else as operation          */
     uint8_t then_flush;    /* a write whose FUA is a flush that follows it       */
+    uint8_t sent;          /* in the connection that the owner knows             */
+    uint16_t deaths;       /* connections that it was sent in and that ended     */
 };
-#define BLKQUEUE_FREE_ID UINT64_MAX
+/* Of slots that no ring has. */
+#define BLKQUEUE_FREE_ID     UINT64_MAX
+#define BLKQUEUE_POISONED_ID (UINT64_MAX - 1) /* waits to be reaped as -EIO      */
+
+#define BLKQUEUE_DEATHS      3u /* a request may live through fewer, by default  */
+#define BLKQUEUE_DEATHS_MAX  UINT16_MAX
 
 /* As queue_count(). */
 struct blkqueue_counters {
     uint64_t requests, bytes, errors;
+    uint64_t replayed, poisoned;
     uint64_t lies[BLKQUEUE_LIES];
 };
 
 struct blkqueue {
     struct queue queue;
-    uint32_t inflight;
+    uint32_t inflight;     /* accepted and not yet reaped                        */
+    uint32_t poisoned;     /* of them                                            */
     uint32_t free_slots;   /* entries on the stack `slot`                        */
     uint32_t slots;        /* of the ring and of the shadow                      */
     struct ring_front ring;
@@ -78,7 +96,10 @@ struct blkqueue {
     uint32_t ring_page, ring_pages;
     struct blkqueue_counters counters;
     struct blkpool pool;
-    uint32_t dead_slot;    /* next slot to look at when all is lost              */
+    uint32_t lost_slot;    /* next slot to look at for what will not be answered */
+    uint32_t max_deaths;   /* 1..BLKQUEUE_DEATHS_MAX: that many poison a request */
+    uint32_t epoch;        /* of the connection; by the control thread, DRAINED  */
+    uint32_t seen;         /* the epoch that the shadow knows                    */
 };
 
 /* Where a queue lives in its pool, in pages. */
@@ -107,5 +128,7 @@ int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned 
 int blkqueue_reap(struct blkqueue *q, struct blkfront_result *out, unsigned n);
 int blkqueue_idle(struct blkqueue *q);
 int blkqueue_wait(struct blkqueue *q, int timeout_ms);
+/* The queue was stopped for good: forgets what is in flight. */
+void blkqueue_drop(struct blkqueue *q);
 
 #endif

@@ -110,6 +110,7 @@ static int read_geometry(struct device *d, struct blkqueue_terms *t, struct blkf
     t->readonly = xenbus_peer_number(&d->bus, "info", UINT32_MAX, 0) & VDISK_READONLY;
     t->can_flush = xenbus_peer_flag(&d->bus, "feature-flush-cache");
     t->native_fua = xenbus_peer_flag(&d->bus, "feature-write-fua");
+    t->can_fua = t->native_fua || t->can_flush;
     t->can_discard = xenbus_peer_flag(&d->bus, "feature-discard") && !t->readonly;
     t->can_zeroes = xenbus_peer_flag(&d->bus, "feature-write-zeroes") && !t->readonly;
 
@@ -122,7 +123,7 @@ static int read_geometry(struct device *d, struct blkqueue_terms *t, struct blkf
     info->discard_granularity = !t->can_discard ? 0 : granularity ? (uint32_t)granularity : (uint32_t)size;
     info->readonly = t->readonly;
     info->can_flush = t->can_flush;
-    info->can_fua = t->native_fua || t->can_flush;
+    info->can_fua = t->can_fua;
     info->can_discard = t->can_discard;
     info->can_zeroes = t->can_zeroes;
     return 0;
@@ -152,7 +153,7 @@ int blkterms_accept_device(struct device *d)
         return terms_trouble(d, -EPROTO, "the driver domain serves another disk than the one before it "
                              "(%llu bytes, were %llu), or with fewer features",
                              (unsigned long long)info.bytes, (unsigned long long)disk->info.bytes);
-    /* All that may differ: how FUA is done. The queues are drained, so ours. */
+    /* All that may differ: how FUA is done. Owners look at it only while connected. */
     disk->terms.native_fua = terms.native_fua;
     return 0;
 }

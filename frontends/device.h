@@ -44,7 +44,6 @@ struct device_class {
     const char *noun;      /* "disk"                                             */
     const char *directory; /* of the store: "vbd"                                */
     size_t bytes;          /* of the struct that begins with a struct device     */
-    bool kick_at_start;    /* its queues have work before anyone rings           */
 
     /* The backend is in InitWait.  Settles nqueues, nchannels and pool_pages from
      * its features, the first time for the life of the handle; later ones must

@@ -238,8 +238,7 @@ static void go_live(struct device *d, uint64_t now)
 {
     for (unsigned i = 0; i < d->nqueues; i++) {
         queue_start(d->queue[i]);
-        if (d->cls->kick_at_start)
-            queue_kick(d->queue[i]);
+        queue_kick(d->queue[i]); /* there may be work before anyone rings */
     }
     xenbus_switch(&d->bus, XenbusStateConnected);
     if (d->opened) {
@@ -384,8 +383,8 @@ void handshake_lost(struct device *d, const char *why)
     d->error = -ENOTCONN;
     snprintf(d->why, sizeof(d->why), "%s %s: %s", d->cls->noun, d->name, why);
     for (unsigned i = 0; d->pool && i < d->nqueues; i++) {
-        queue_set_gone(d->queue[i]);
         queue_stop(d->queue[i]);
+        queue_set_gone(d->queue[i]); /* kicks: all that there is to see is there */
     }
     tell(d, DEVICE_GONE);
     d->phase = DEVICE_LOST;

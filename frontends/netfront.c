@@ -101,7 +101,7 @@ static void finish(struct device *d, unsigned i, uint64_t limit)
 }
 
 static const struct device_class nics = {
-    .noun = "NIC", .directory = "vif", .bytes = sizeof(struct netfront), .kick_at_start = true,
+    .noun = "NIC", .directory = "vif", .bytes = sizeof(struct netfront),
     .accept_offer = netterms_accept_offer, .make_queue = make_queue, .free_queue = free_queue,
     .attach_queue = attach_queue, .publish = publish, .publish_queue = publish_queue,
     .notify = notify, .finish = finish, .drop = drop,

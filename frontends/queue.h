@@ -10,7 +10,7 @@
  *      IDLE  ---------------->  BUSY  ---------------------------------->  DOWN
  *       |    <----------------   |          (or the owner caught a lie)     |
  *       |     owner: at rest                                                |
- *       | control: down                   owner: has let go of everything   |
+ *       | control: down                   owner: has let go of the rings    |
  *       v                                                                   |
  *     DRAINED  <------------------------------------------------------------+
  *       |

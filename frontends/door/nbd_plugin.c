@@ -103,7 +103,7 @@ static void told(void *arg, enum blkfront_news news)
         nbdkit_error("disk %s: connected to its driver domain again", e->name);
         break;
     case BLKFRONT_DOWN:
-        nbdkit_error("disk %s: lost its driver domain; requests fail until it is back", e->name);
+        nbdkit_error("disk %s: lost its driver domain; requests wait until it is back", e->name);
         break;
     case BLKFRONT_GONE:
         nbdkit_error("disk %s: the hypervisor is gone; ending", e->name);

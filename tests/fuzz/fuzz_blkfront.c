@@ -5,8 +5,9 @@
  * responses, indices, any byte of rings and descriptor pages, doorbells.
  *
  * Must hold: terms that were accepted are possible ones; a request that was
- * accepted has exactly one result; no result comes for any other; the frontend
- * writes to no data page; nothing is left behind.
+ * accepted has exactly one result, through however many connections; -EIO is what
+ * a backend said, or what that many ended ones earn; no result comes for any
+ * other; the frontend writes to no data page; nothing is left behind.
  */
 static const char *const feature_keys[] = {
     "multi-queue-max-queues", "max-ring-page-order", "feature-max-indirect-segments",
@@ -66,6 +67,7 @@ static struct {
 /* Requests that wait for their one result. */
 static bool open_request[4096];
 static unsigned next_cookie, nopen;
+static bool gone;
 
 static void attach(void)
 {
@@ -83,6 +85,7 @@ static void up(struct blkfront *d, int control_fd)
     memset(&w, 0, sizeof(w));
     memset(open_request, 0, sizeof(open_request));
     next_cookie = nopen = 0;
+    gone = false;
     uint32_t slots = blkqueue_slots(d->ring_pages);
     w.front = fake_hyp_new(FRONT);
     w.back = fake_hyp_new(BACK);
@@ -105,7 +108,8 @@ static void reap(unsigned n)
     must(got >= 0 && got <= 64);
     for (int i = 0; i < got; i++) {
         must(out[i].cookie < next_cookie && open_request[out[i].cookie]);
-        must(out[i].error == 0 || out[i].error == -EIO || out[i].error == -EOPNOTSUPP);
+        must(out[i].error == -EIO || (gone ? out[i].error == -ENOTCONN
+                                           : out[i].error == 0 || out[i].error == -EOPNOTSUPP));
         open_request[out[i].cookie] = false;
         nopen--;
     }
@@ -138,19 +142,6 @@ static void submit(const struct blkfront *d)
         next_cookie += (unsigned)taken;
     }
     must(nopen == w.q.inflight);
-}
-
-static void down(void)
-{
-    queue_stop(&w.q.queue);
-    for (unsigned turn = 0; nopen > 0; turn++) {
-        must(turn < 1024);
-        reap(7);
-    }
-    reap(64);
-    must(queue_drained(&w.q.queue) && w.q.inflight == 0 && w.q.free_slots == w.q.slots);
-    hyp_evtchn_close(w.doorbell);
-    queue_detach(&w.q.queue);
 }
 
 /* -------------------------------------------------- what the backend gets up to */
@@ -201,6 +192,13 @@ static void scribble(void)
     take(w.view + at, n);
 }
 
+static void reconnect(void)
+{
+    hyp_evtchn_close(w.doorbell);
+    queue_detach(&w.q.queue);
+    attach();
+}
+
 static void turn(const struct blkfront *d)
 {
     struct blkif_response raw;
@@ -225,11 +223,64 @@ static void turn(const struct blkfront *d)
         blkqueue_wait(&w.q, 0);
         break;
     }
-    if (queue_drained(&w.q.queue) && left > 0 && byte() & 1) {
-        hyp_evtchn_close(w.doorbell);
-        queue_detach(&w.q.queue);
-        attach();
+    if (queue_drained(&w.q.queue) && left > 0 && byte() & 1)
+        reconnect();
+}
+
+/* ------------------------------------------------------------------- the end */
+
+/* The truth at last, in a connection of its own: all that is open is done, or poisoned. */
+static void serve_all(void)
+{
+    queue_stop(&w.q.queue);
+    reap(64);
+    must(queue_drained(&w.q.queue));
+    reconnect();
+    must(blkqueue_idle(&w.q) >= 0);
+    for (bool some = true; some;) {
+        some = false;
+        for (int n = ring_back_waiting(&w.ring); n > 0; n--, some = true) {
+            struct blkif_request req;
+            struct blkif_response rsp;
+            ring_back_copy_request(&w.ring, &req);
+            memset(&rsp, 0, sizeof(rsp));
+            rsp.id = req.id;
+            rsp.operation = req.operation;
+            respond(rsp);
+        }
+        for (unsigned before = nopen + 1; nopen < before;) {
+            before = nopen;
+            reap(64);
+        }
     }
+    must(nopen == 0);
+}
+
+/* No end in order either: whatever is open fails. */
+static void lose_all(void)
+{
+    queue_stop(&w.q.queue);
+    gone = true;
+    queue_set_gone(&w.q.queue);
+    for (unsigned turn = 0; nopen > 0; turn++) {
+        must(turn < 1024);
+        reap(7);
+    }
+    reap(64);
+}
+
+static void down(bool honest)
+{
+    if (honest)
+        serve_all();
+    else
+        lose_all();
+    queue_stop(&w.q.queue);
+    reap(64);
+    blkqueue_drop(&w.q);
+    must(queue_drained(&w.q.queue) && w.q.inflight == 0 && w.q.free_slots == w.q.slots);
+    hyp_evtchn_close(w.doorbell);
+    queue_detach(&w.q.queue);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -244,7 +295,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     up(&d, control_fd);
     for (int i = 0; left > 0 && i < 512; i++)
         turn(&d);
-    down();
+    down(size & 1);
     for (size_t i = 0; i < w.q.data_bytes; i++)
         must(w.q.data[i] == DATA);
     hyp_map_close(w.map);

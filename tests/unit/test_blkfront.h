@@ -49,8 +49,8 @@ static inline void rig_up(struct rig *r, uint32_t ring_pages, uint32_t data_page
     r->slots = blkqueue_slots(ring_pages);
     r->terms = (struct blkqueue_terms){ .disk_bytes = 1ull << 30, .sector_bytes = 512,
                                         .max_segments = BLK_MAX_INDIRECT_SEGMENTS, .handle = 51712 & 0xffff,
-                                        .can_flush = true, .native_fua = true, .can_discard = true,
-                                        .can_zeroes = true };
+                                        .can_flush = true, .can_fua = true, .native_fua = true,
+                                        .can_discard = true, .can_zeroes = true };
     if (data_pages < r->terms.max_segments)
         r->terms.max_segments = data_pages;
     sides_up(&r->sides, ring_pages + r->slots + data_pages);
@@ -63,14 +63,31 @@ static inline void rig_up(struct rig *r, uint32_t ring_pages, uint32_t data_page
 
 static inline void rig_down(struct rig *r)
 {
-    struct blkfront_result sink[64];
     queue_stop(&r->q.queue);
-    while (blkqueue_reap(&r->q, sink, 64) > 0)
-        ;
+    blkqueue_drop(&r->q);
     assert_true(queue_drained(&r->q.queue));
     rig_detach(r);
     blkqueue_destroy(&r->q);
     sides_down(&r->sides);
+}
+
+/* The connection ends; its owner looks, and hears of nothing. */
+static inline void rig_die(struct rig *r)
+{
+    struct blkfront_result out[1];
+    queue_stop(&r->q.queue);
+    assert_int_equal(blkqueue_reap(&r->q, out, 1), 0);
+    assert_int_equal(blkqueue_idle(&r->q), 0);
+    assert_true(queue_drained(&r->q.queue));
+    rig_detach(r);
+}
+
+/* The control thread has a new one, which its owner has yet to see. */
+static inline void rig_reborn(struct rig *r)
+{
+    rig_attach(r);
+    queue_start(&r->q.queue);
+    queue_kick(&r->q.queue);
 }
 
 /* The backend takes the next request. */

@@ -314,6 +314,7 @@ static void test_error_sentences(void **state)
     refused((struct blkfront_options){ .ring_pages = 3 }, -EINVAL, "3 ring pages");
     refused((struct blkfront_options){ .pool_pages = 10 }, -EINVAL, "pool of 10 pages a queue is too small");
     refused((struct blkfront_options){ .timeout_ms = -1 }, -EINVAL, "time limit");
+    refused((struct blkfront_options){ .max_deaths = 65536 }, -EINVAL, "65536 deaths");
     refused((struct blkfront_options){ .device = "vdx" }, -ENODEV, "no disk named vdx; it has vda");
     refused((struct blkfront_options){ .timeout_ms = 50 }, -ETIMEDOUT,
             "disk vda: its driver domain is not running");
@@ -406,22 +407,33 @@ static void test_impossible_geometry(void **state)
 
 /* ------------------------------------------------------------ death, rebirth */
 
-/* All that is in flight comes as -EIO, once. */
-static void expect_all_lost(struct blkfront *d, unsigned n)
+/* The backend that is there now serves all n that are in flight, or is not asked
+ * because they failed; each comes once. */
+static void expect_all(struct blkfront *d, unsigned n, int error)
 {
-    unsigned got = 0;
+    unsigned got = 0, seen = 0;
     while (got < n) {
         struct blkfront_result out[8];
         int k = blkfront_reap(d, 0, out, 8);
-        for (int i = 0; i < k; i++)
-            assert_int_equal(out[i].error, -EIO);
+        be_serve(0);
+        for (int i = 0; i < k; i++) {
+            assert_int_equal(out[i].error, error);
+            assert_int_equal(seen & 1u << out[i].cookie, 0);
+            seen |= 1u << out[i].cookie;
+        }
         got += (unsigned)k;
         if (k == 0)
-            blkfront_wait(d, 0, 1000);
+            blkfront_wait(d, 0, 10);
     }
     assert_int_equal(got, n);
     struct blkfront_result more;
     assert_int_equal(blkfront_reap(d, 0, &more, 1), 0);
+}
+
+static void nothing_comes(struct blkfront *d)
+{
+    struct blkfront_result out;
+    assert_int_equal(blkfront_reap(d, 0, &out, 1), 0);
 }
 
 static void submit_reads(struct blkfront *d, void *buf, unsigned n)
@@ -445,21 +457,24 @@ static void test_death_and_rebirth(void **state)
         submit_reads(d, buf, 10);
         be_dead();
         await_news(BLKFRONT_DOWN, life);
-        struct blkfront_io io = { .op = BLKFRONT_READ, .bytes = 4096, .buf = buf };
-        assert_int_equal(blkfront_submit(d, 0, &io, 1), -EIO);
-        expect_all_lost(d, 10);
+        struct blkfront_io io = { .op = BLKFRONT_READ, .bytes = 4096, .buf = buf, .cookie = 10 };
+        assert_int_equal(blkfront_submit(d, 0, &io, 1), 1);
+        nothing_comes(d);
+        assert_int_equal(blkfront_idle(d, 0), 0); /* goes to sleep */
         be_born((domid_t)(3 + life * 10));
         be_connect();
         await_news(BLKFRONT_UP, life);
         assert_int_equal(buf[0], life); /* same address, same content */
         assert_int_equal(blkfront_fd(d, 0), fd);
+        assert_int_equal(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 10000), 1);
+        expect_all(d, 11, 0);
         round_trip(d, 0, 64 * 1024, 0);
     }
     struct blkfront_stats stats;
     blkfront_stats(d, &stats);
     assert_int_equal(stats.reconnects, 3);
-    assert_int_equal(stats.errors, 30);
-    assert_int_equal(stats.broken, 0);
+    assert_int_equal(stats.replayed, 30);
+    assert_int_equal(stats.errors + stats.poisoned + stats.broken, 0);
     close_both(d);
 }
 
@@ -480,6 +495,69 @@ static void test_death_of_an_idle_connection(void **state)
     close_both(d);
 }
 
+/* The control of the replay: a disk whose requests may live through no death. */
+static void test_poison_by_the_first_death(void **state)
+{
+    (void)state;
+    struct blkfront_options opt = telling;
+    opt.max_deaths = 1;
+    struct blkfront *d = connected(opt);
+    submit_reads(d, blkfront_alloc(d, 0, 4096), 5);
+    be_dead();
+    await_news(BLKFRONT_DOWN, 1);
+    nothing_comes(d); /* the dead one's read may still fill the buffer */
+    be_born(4);
+    await_state(XenbusStateInitialised);
+    nothing_comes(d); /* nor is it behind the fence yet */
+    be_connect();
+    await_news(BLKFRONT_UP, 1);
+    expect_all(d, 5, -EIO);
+    round_trip(d, 0, 4096, 0);
+    struct blkfront_stats stats;
+    blkfront_stats(d, &stats);
+    assert_int_equal(stats.poisoned, 5);
+    assert_int_equal(stats.errors, 5);
+    assert_int_equal(stats.replayed, 0);
+    close_both(d);
+}
+
+/* What is in flight is waited for: a disk that is back in time does it. */
+static void test_close_in_an_outage(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct blkfront *d = connected(telling);
+    uint8_t *buf = blkfront_alloc(d, 0, 4096);
+    memset(buf, 7, 4096);
+    struct blkfront_io io = { .op = BLKFRONT_WRITE, .bytes = 4096, .buf = buf };
+    assert_int_equal(blkfront_submit(d, 0, &io, 1), 1);
+    be_dead();
+    await_news(BLKFRONT_DOWN, 1);
+    assert_int_equal(pthread_create(&thread, NULL, close_thread, d), 0);
+    be_born(4);
+    be_connect();
+    while (f_number("state") == XenbusStateConnected) {
+        be_serve(0);
+        nap();
+    }
+    be_let_go();
+    pthread_join(thread, NULL);
+    assert_int_equal(disk[4095], 7);
+    be_dead();
+}
+
+/* One that does not come back holds close() up a bounded time. */
+static void test_close_in_a_long_outage(void **state)
+{
+    (void)state;
+    struct blkfront *d = connected(telling);
+    submit_reads(d, blkfront_alloc(d, 0, 4096), 5);
+    be_dead();
+    await_news(BLKFRONT_DOWN, 1);
+    submit_reads(d, blkfront_alloc(d, 0, 4096), 5);
+    blkfront_close(d);
+}
+
 static void test_liar_is_shut_out_and_comes_back(void **state)
 {
     (void)state;
@@ -488,15 +566,17 @@ static void test_liar_is_shut_out_and_comes_back(void **state)
     for (unsigned time = 1; time <= 2; time++) {
         submit_reads(d, buf, 5);
         be_respond(0, 12345, BLKIF_OP_READ);
-        expect_all_lost(d, 5);
+        nothing_comes(d);
         await_news(BLKFRONT_DOWN, time);
         be_let_go();
         be_connect();
         await_news(BLKFRONT_UP, time);
+        expect_all(d, 5, 0);
         round_trip(d, 0, 8192, 0);
     }
     struct blkfront_stats stats;
     blkfront_stats(d, &stats);
+    assert_int_equal(stats.errors, 0);
     assert_int_equal(stats.broken, 2);
     assert_int_equal(stats.reconnects, 2);
     char text[256];
@@ -511,12 +591,14 @@ static void test_backend_leaves_in_order(void **state)
     struct blkfront *d = connected(telling);
     submit_reads(d, blkfront_alloc(d, 0, 4096), 3);
     be_set("state", "5");
-    expect_all_lost(d, 3);
+    await_news(BLKFRONT_DOWN, 1);
+    nothing_comes(d);
     await_state(XenbusStateClosed);
     be_unmap();
     be_set("state", "2");
     be_connect();
     await_news(BLKFRONT_UP, 1);
+    expect_all(d, 3, 0);
     round_trip(d, 0, 4096, 0);
     close_both(d);
 }
@@ -606,6 +688,9 @@ int main(void)
         ON(test_impossible_geometry),
         ON(test_death_and_rebirth),
         ON(test_death_of_an_idle_connection),
+        ON(test_poison_by_the_first_death),
+        ON(test_close_in_an_outage),
+        ON(test_close_in_a_long_outage),
         ON(test_liar_is_shut_out_and_comes_back),
         ON(test_backend_leaves_in_order),
         ON(test_successor_must_fit),

@@ -200,7 +200,7 @@ static void test_refused_by_terms(void **state)
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_DISCARD, 0)), -EROFS);
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_ZEROES, 0)), -EROFS);
     r.terms.readonly = r.terms.can_flush = r.terms.can_discard = r.terms.can_zeroes = false;
-    r.terms.native_fua = false;
+    r.terms.native_fua = r.terms.can_fua = false;
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_FLUSH, 0)), -EOPNOTSUPP);
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_DISCARD, 0)), -EOPNOTSUPP);
     assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_ZEROES, 0)), -EOPNOTSUPP);
@@ -407,127 +407,6 @@ static void test_sleep_and_wake(void **state)
     rig_expect(&r, 2, 0);
 }
 
-/* -------------------------------------------------------------- down and up */
-
-static void test_down_with_nothing_in_flight(void **state)
-{
-    (void)state;
-    queue_stop(&r.q.queue);
-    assert_true(queue_drained(&r.q.queue)); /* no one need call for that */
-    assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 1)), -EIO);
-    assert_int_equal(blkqueue_idle(&r.q), 0);
-    rig_detach(&r);
-    rig_attach(&r);
-    queue_start(&r.q.queue);
-    assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 2)), 1);
-    rig_serve(&r, BLKIF_RSP_OKAY);
-    rig_expect(&r, 2, 0);
-}
-
-static void test_down_with_requests_in_flight(void **state)
-{
-    (void)state;
-    uint8_t got[20] = { 0 };
-    for (unsigned i = 0; i < 20; i++)
-        assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_WRITE, i)), 1);
-    rig_serve(&r, BLKIF_RSP_OKAY); /* answered, not reaped: fails too, which is safe */
-    int fd = r.q.queue.epoll_fd;
-    blkqueue_idle(&r.q);
-    queue_stop(&r.q.queue);
-    assert_false(queue_drained(&r.q.queue));
-    assert_true(queue_readable(&r.q.queue));
-    assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 99)), -EIO);
-    assert_true(blkqueue_idle(&r.q) > 0);
-    for (int left = 20; left > 0;) {
-        struct blkfront_result out[7];
-        int n = blkqueue_reap(&r.q, out, 7);
-        assert_in_range(n, 1, 7);
-        for (int i = 0; i < n; i++) {
-            assert_int_equal(out[i].error, -EIO);
-            assert_int_equal(got[out[i].cookie]++, 0);
-        }
-        left -= n;
-        assert_int_equal(queue_drained(&r.q.queue), left == 0);
-    }
-    assert_true(sides_control_called(&r.sides));
-    assert_int_equal(blkqueue_idle(&r.q), 0);
-    assert_false(queue_readable(&r.q.queue));
-    rig_detach(&r);
-    rig_attach(&r);
-    queue_start(&r.q.queue);
-    assert_int_equal(r.q.queue.epoll_fd, fd);
-    assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 3)), 1);
-    assert_int_equal(blkqueue_idle(&r.q), 0);
-    rig_serve(&r, BLKIF_RSP_OKAY);
-    assert_true(queue_readable(&r.q.queue)); /* the same descriptor, the new channel */
-    rig_expect(&r, 3, 0);
-}
-
-static void test_hypervisor_gone(void **state)
-{
-    (void)state;
-    assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 1)), 1);
-    queue_set_gone(&r.q.queue);
-    queue_stop(&r.q.queue);
-    rig_expect(&r, 1, -ENOTCONN);
-    assert_int_equal(rig_submit(&r, rig_io(&r, BLKFRONT_READ, 2)), -ENOTCONN);
-}
-
-/* The owner works while the control thread takes the queue down and up again. */
-struct shared {
-    struct rig *r;
-    int rounds;
-    uint32_t ended;
-};
-
-static void *control(void *arg)
-{
-    struct shared *s = arg;
-    for (int i = 0; i < s->rounds; i++) {
-        struct pollfd p = { .fd = s->r->sides.control_fd, .events = POLLIN };
-        poll(&p, 1, i % 3); /* a little time for the owner */
-        queue_stop(&s->r->q.queue);
-        while (!queue_drained(&s->r->q.queue)) {
-            poll(&p, 1, 10);
-            sides_control_called(&s->r->sides);
-        }
-        queue_detach(&s->r->q.queue);
-        struct hyp_evtchn *channel;
-        if (hyp_evtchn_alloc(s->r->sides.front, RIG_BACK, &channel) || blkqueue_attach(&s->r->q, channel))
-            abort();
-        queue_start(&s->r->q.queue);
-    }
-    __atomic_store_n(&s->ended, 1, __ATOMIC_RELEASE);
-    return NULL;
-}
-
-static void test_owner_and_control_meet(void **state)
-{
-    (void)state;
-    struct shared s = { &r, 300, 0 };
-    pthread_t thread;
-    uint64_t taken = 0, reaped = 0;
-    assert_int_equal(pthread_create(&thread, NULL, control, &s), 0);
-    while (!__atomic_load_n(&s.ended, __ATOMIC_ACQUIRE) || r.q.inflight > 0) {
-        struct blkfront_result out[16];
-        if (!__atomic_load_n(&s.ended, __ATOMIC_ACQUIRE)) {
-            int n = rig_submit(&r, rig_io(&r, BLKFRONT_READ, taken));
-            taken += n > 0;
-        } else {
-            queue_stop(&r.q.queue);
-        }
-        int n = blkqueue_reap(&r.q, out, 16);
-        assert_in_range(n, 0, 16);
-        reaped += (unsigned)n;
-        blkqueue_idle(&r.q);
-        if (reaped < taken)
-            blkqueue_wait(&r.q, 1);
-    }
-    pthread_join(thread, NULL);
-    assert_int_equal(taken, reaped);
-    assert_true(taken > 0);
-}
-
 #define ON(setup, test) cmocka_unit_test_setup_teardown(test, setup, down)
 
 int main(void)
@@ -548,10 +427,6 @@ int main(void)
         ON(up, test_fua_on_a_full_ring),
         ON(up, test_one_doorbell_for_a_batch_and_none_while_the_backend_works),
         ON(up, test_sleep_and_wake),
-        ON(up, test_down_with_nothing_in_flight),
-        ON(up, test_down_with_requests_in_flight),
-        ON(up, test_hypervisor_gone),
-        ON(up, test_owner_and_control_meet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,13 +19,33 @@
  * ignores it from the first blkfront_open() on: the doorbell of a driver domain
  * that just died would raise it.
  *
- * The other side is not trusted.  A response that cannot be true breaks the
- * connection: every request in flight is reaped with -EIO, exactly once.  When
- * a driver domain dies its requests in flight are reaped with -EIO; the disk
- * comes back by itself when the driver domain does, and until then new
- * requests get -EIO too.  A queue that has results to reap must be reaped before
- * the disk can come back.  -ENOTCONN instead of -EIO: the hypervisor itself is
- * gone, and nothing comes back.
+ * Death and rebirth.  The other side is not trusted: it may die at any time, and
+ * a response that cannot be true ends the connection like a death.  Neither ends
+ * a request.  What is in flight stays so, however long the outage is, and is sent
+ * again, in the order of its submission, when a driver domain is there and
+ * nothing of the dead one can reach the disk or a buffer any more.  Each request
+ * is reaped exactly once.  It may then have been done more than once, but not
+ * after that.  New requests are taken meanwhile, up to the queue's depth.
+ *
+ * - A buffer is the driver domain's, dead or alive, until its request is reaped.
+ * - Requests that are in flight together have no order, less so through a death:
+ *   of two writes to one block either may be found, and first the one, then the
+ *   other, until both are reaped.  A flush that is sent again covers all that was
+ *   reaped before it was submitted, whoever wrote it.
+ * - Poison.  A request that was sent in options.max_deaths connections which all
+ *   ended before it was answered may be what ends them: it fails with -EIO once
+ *   nothing can do it any more, so it too is reaped only when the disk is back.
+ *   Its blocks hold what they held, or what it wrote, whole or in part.
+ * - A thread that works with a queue must come by (submit, reap or idle) before
+ *   the disk can come back; one that sleeps after blkfront_idle() said 0 need
+ *   not: its descriptor becomes readable when the disk is back.
+ *
+ * -ENOTCONN: nothing comes back, the hypervisor being gone (or memory of the pool,
+ * destroyed by the driver domain), and no fence can be waited for.  All in flight
+ * is reaped with it, once.  A kernel that still works for the dead may touch
+ * blocks and buffers of such requests later: use those buffers for nothing else,
+ * and leave the pool to blkfront_close().  That is safe, since the kernel holds
+ * the pages that it works on.
  *
  * Functions return 0 or a count, or a negative errno.
  */
@@ -52,7 +72,7 @@ enum blkfront_grants {
 /* What `notify` may say. */
 enum blkfront_news {
     BLKFRONT_UP,   /* connected again                                            */
-    BLKFRONT_DOWN, /* the driver domain died, lied or left; requests fail        */
+    BLKFRONT_DOWN, /* the driver domain died, lied or left; requests wait        */
     BLKFRONT_STOP, /* the toolstack asks this guest to finish and end            */
     BLKFRONT_GONE  /* the hypervisor is gone; the disk will not come back        */
 };
@@ -70,6 +90,7 @@ struct blkfront_options {
      * the disk. NULL: not called. */
     void (*notify)(void *arg, enum blkfront_news news);
     void *arg;
+    unsigned max_deaths; /* at most 65,535; 0: 3                                  */
 };
 
 /*
@@ -88,8 +109,10 @@ int blkfront_open(struct blkfront **out, const struct blkfront_options *opt, cha
 
 /*
  * Ends the connection in order.  Requests in flight are waited for, at most
- * BLKFRONT_CLOSE_MS, and their results dropped.  The pool is gone afterwards.
- * No other thread may use the disk any more.
+ * BLKFRONT_CLOSE_MS, and their results dropped; whether one that was waited for
+ * in vain is done, and when, is not known before the disk is open again.  The
+ * pool is gone afterwards: what the device still does with it, it does to pages
+ * that are nobody else's until then.  No other thread may use the disk any more.
  */
 #define BLKFRONT_CLOSE_MS 5000
 void blkfront_close(struct blkfront *disk);
@@ -138,10 +161,10 @@ struct blkfront_io {
 
 /*
  * Queues up to n requests, in order, and tells the backend once.  Returns how
- * many were taken (fewer when the ring is full: reap, then go on).  A request
+ * many were taken (fewer when the queue is full: reap, then go on).  A request
  * that can never be right (-EINVAL alignment, end of disk, foreign buffer;
  * -EMSGSIZE too long; -EROFS; -EOPNOTSUPP) is refused when it is the first,
- * and ends the batch before it otherwise.  -EIO: no connection now.
+ * and ends the batch before it otherwise.  -ENOTCONN: as above.
  */
 int blkfront_submit(struct blkfront *disk, unsigned queue, const struct blkfront_io *ios, unsigned n);
 
@@ -163,7 +186,9 @@ int blkfront_wait(struct blkfront *disk, unsigned queue, int timeout_ms);
 
 struct blkfront_stats {
     uint64_t requests, bytes, errors, doorbells, wakeups, reconnects;
-    uint64_t broken; /* times that the backend was caught lying */
+    uint64_t broken;   /* times that the backend was caught lying               */
+    uint64_t replayed; /* requests that were sent again, each time              */
+    uint64_t poisoned; /* requests that failed for it                           */
 };
 void blkfront_stats(const struct blkfront *disk, struct blkfront_stats *out);
 
