@@ -79,7 +79,7 @@ DPDK_WRAP  = -Wl,-u,dbus_create $(foreach name,$(shell cat backends/net/wrapped 
 ,         := ,
 DPDK_LINK  = $(DPDK_WRAP) -Wl,--whole-archive $(DPDK_PMDS:%=$(DPDK_DIR)/librte_%.a) -Wl,--no-whole-archive \
              -Wl,--start-group $(DPDK_LIBS:%=$(DPDK_DIR)/librte_%.a) -Wl,--end-group \
-             -lnuma -l:libxdp.a -l:libbpf.a -l:libpcap.a -lbsd -lmd -lelf -lz -lzstd -lm
+             -Wl,--no-warnings -lnuma -l:libxdp.a -l:libbpf.a -l:libpcap.a -lbsd -lmd -lelf -lz -lzstd -lm
 $(OBJ)/backends/net/%.o $(OBJ)/driverdom/net.o $(OBJ)/tests/unit/test_net%.o: CPPFLAGS += $(DPDK_INC)
 $(BUILD)/fuzz/obj/backends/net/%.o $(BUILD)/fuzz/obj/tests/fuzz/fuzz_netback.o: CPPFLAGS += $(DPDK_INC)
 
