@@ -296,17 +296,18 @@ static bool still(const struct net_bench *b, double apart)
     return distance_same(apart, distance_ns((unsigned)b->cpus.guests[0], (unsigned)b->cpus.backend[0]));
 }
 
-/* Ours, memif, vhost: neighbours, of which nothing counts when the CPUs moved. */
-static int run_group(struct net_bench *b, unsigned run, bool *stayed)
+/* Ours, memif, vhost: neighbours, of which nothing counts when the CPUs moved: then the
+ * group ends early, unless it is kept whatever comes. */
+static int run_group(struct net_bench *b, unsigned run, bool keep, bool *stayed)
 {
     double apart = distance_ns((unsigned)b->cpus.guests[0], (unsigned)b->cpus.backend[0]);
     pause_driver(b, false);
     int error = run_ours(b, (int)run);
     pause_driver(b, true);
     *stayed = still(b, apart);
-    for (int kind = TESTPMD_MEMIF; kind <= TESTPMD_VHOST && !error && *stayed; kind++) {
+    for (int kind = TESTPMD_MEMIF; kind <= TESTPMD_VHOST && !error && (*stayed || keep); kind++) {
         error = run_peer(b, (enum testpmd_kind)kind, run);
-        *stayed = still(b, apart);
+        *stayed = *stayed && still(b, apart);
     }
     b->figures.apart[run] = apart;
     return error;
@@ -319,11 +320,11 @@ static int measure(struct net_bench *b)
     bench_progress("warming up");
     int error = run_ours(b, -1);
     pause_driver(b, true);
-    for (unsigned run = 0, more = b->opt->common.runs; run < b->opt->common.runs && !error;) {
+    for (unsigned run = 0, more = 2 * b->opt->common.runs; run < b->opt->common.runs && !error;) {
         bool stayed;
         bench_progress("run %u of %u", run + 1, b->opt->common.runs);
         b->before = b->figures;
-        error = run_group(b, run, &stayed);
+        error = run_group(b, run, more == 0, &stayed);
         if (stayed || error || more == 0) {
             b->figures.moved += !stayed;
             run++;
