@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 
 #include "helpers/attacks.h"
+#include "helpers/start_core.h"
 
 #define WAIT_MS 20000
 
@@ -33,31 +34,6 @@ static struct {
 } rig;
 
 /* --------------------------------------------------------------------- rig */
-
-static void start_core(void)
-{
-    int calls[2], store[2];
-    char core[600];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls), 0);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, store), 0);
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    snprintf(core, sizeof(core), "%s/bulkhead-core", build_dir);
-    rig.core = fork();
-    assert_true(rig.core >= 0);
-    if (rig.core == 0) {
-        int high[3] = { fcntl(calls[0], F_DUPFD, 50), fcntl(store[0], F_DUPFD, 50),
-                        fcntl(listener, F_DUPFD, 50) };
-        for (int i = 0; i < 3; i++)
-            if (dup2(high[i], 3 + i) < 0)
-                _exit(126);
-        execl(core, "bulkhead-core", run_dir, NULL);
-        _exit(127);
-    }
-    close(calls[0]);
-    close(store[0]);
-    close(listener);
-    assert_int_equal(hyp_local_open(&rig.toolstack, calls[1], store[1]), 0);
-}
 
 static struct hyp *native(void)
 {
@@ -142,7 +118,7 @@ static int start(void **state)
     (void)state;
     assert_int_equal(unshare(CLONE_NEWNET), 0);
     assert_int_equal(system("ip link add machine0 type veth peer name far0 && ip link set machine0 up"), 0);
-    start_core();
+    rig.core = start_core(build_dir, run_dir, &rig.toolstack);
     set_network();
     rig.granter = native();
     rig.targets.granter = hyp_domid(rig.granter);

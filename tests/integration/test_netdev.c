@@ -34,6 +34,7 @@
 #include "../../hyp-shim/local/client.h"
 #include "../../hyp-shim/local/netdev/link.h"
 #include "../../hyp-shim/local/rights.h"
+#include "helpers/start_core.h"
 
 #define WAIT_MS 20000
 #define NEWS_MAX 64
@@ -82,31 +83,6 @@ static const char *output(const char *format, ...)
     return line;
 }
 
-static void start_core(void)
-{
-    int calls[2], store[2];
-    char core[600];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls), 0);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, store), 0);
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    snprintf(core, sizeof(core), "%s/bulkhead-core", build_dir);
-    rig.core = fork();
-    assert_true(rig.core >= 0);
-    if (rig.core == 0) {
-        int high[3] = { fcntl(calls[0], F_DUPFD, 50), fcntl(store[0], F_DUPFD, 50),
-                        fcntl(listener, F_DUPFD, 50) };
-        for (int i = 0; i < 3; i++)
-            if (dup2(high[i], 3 + i) < 0)
-                _exit(126);
-        execl(core, "bulkhead-core", build_dir, NULL);
-        _exit(127);
-    }
-    close(calls[0]);
-    close(store[0]);
-    close(listener);
-    assert_int_equal(hyp_local_open(&rig.toolstack, calls[1], store[1]), 0);
-}
-
 static void wait_event(enum hyp_event_kind kind, domid_t domid)
 {
     for (;;) {
@@ -143,7 +119,7 @@ static int start(void **state)
     assert_int_equal(unshare(CLONE_NEWNET | CLONE_NEWNS), 0);
     assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
     assert_int_equal(mount("none", "/run", "tmpfs", 0, "size=1m"), 0);
-    start_core();
+    rig.core = start_core(build_dir, build_dir, &rig.toolstack);
     start_keeper();
     run("ip netns add %s", netns); /* the first on this machine, and the keeper was there before it */
     return 0;
@@ -710,7 +686,7 @@ static void nobodys_death_loses_an_interface(void **state)
     rights_close(&r);
     close(channel);
     close(rig.control);
-    start_core();
+    rig.core = start_core(build_dir, build_dir, &rig.toolstack);
     start_keeper();
     r = uplink(1, LINK_KIND_PACKET, 0, &channel, &g);
     assert_int_equal(kill(rig.core, SIGKILL), 0);
@@ -724,7 +700,7 @@ static void nobodys_death_loses_an_interface(void **state)
     rights_close(&r);
     close(channel);
     close(rig.control);
-    start_core();
+    rig.core = start_core(build_dir, build_dir, &rig.toolstack);
     start_keeper();
 }
 

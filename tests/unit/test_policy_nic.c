@@ -13,38 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../policy/policy.h"
+#include "test_policy.h"
 
-static struct domain_spec spec;
-static struct policy_notes notes;
-static char err[POLICY_ERR_MAX];
-
-static int parse(const char *xml)
-{
-    return policy_parse(xml, strlen(xml), "t.xml", &spec, err, &notes);
-}
-
-static void must_accept(const char *xml)
-{
-    if (parse(xml))
-        fail_msg("refused: %s", err);
-    if (policy_schema_check(xml, strlen(xml), "t.xml", err))
-        fail_msg("the schema refuses what the checks accept: %s", err);
-}
-
-static void must_refuse(const char *xml, const char *sentence)
-{
-    static const struct domain_spec nothing;
-
-    if (parse(xml) == 0)
-        fail_msg("accepted, but wanted: %s", sentence);
-    assert_string_equal(err, sentence);
-    assert_memory_equal(&spec, &nothing, sizeof(spec));
-}
-
-#define NS                 "xmlns:b='urn:bulkhead:domain:1'"
 #define LXC                "xmlns:lxc='http://libvirt.org/schemas/domain/lxc/1.0'"
-#define META(attrs, inner) "<metadata><b:domain " NS " " attrs ">" inner "</b:domain></metadata>\n"
 #define MEMORY             "<memory unit='MiB'>64</memory>\n"
 #define HEAD(name)         "<domain type='lxc' " LXC ">\n<name>" name "</name>\n" MEMORY
 /* <metadata> is line 4, <devices> line 5, the first device line 6. */
