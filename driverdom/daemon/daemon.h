@@ -192,10 +192,8 @@ enum hyp_class dom_class(const struct domain_spec *spec);
 
 /* Shared by driver.c and guest.c. */
 int dom_make(struct daemon *d, struct domain *dom, const int *more_fds, unsigned n);
-void dom_unmake(struct daemon *d, struct domain *dom); /* kill silently, forget */
 void dom_is_running(struct daemon *d, struct domain *dom, const char *event);
 void dom_start_failed(struct daemon *d, struct domain *dom, const char *sentence);
-void dom_back_off(struct daemon *d, struct domain *dom);
 
 /* ---------------------------------------------------- driver.c and guest.c */
 int driver_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
@@ -230,6 +228,8 @@ struct nodes {
 };
 void nodes_add(struct nodes *nodes, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* What the operator configured for a frontend; 0 and AUTO: nothing. */
+void nodes_add_hints(struct nodes *frontend, unsigned queues, unsigned pool_pages, enum policy_grants grants);
 
 void split_init(struct domain *dom); /* from its spec */
 /* Both directories, in one transaction; what an older backend had is removed. */

@@ -137,7 +137,8 @@ static void clear_incarnation(struct daemon *d, struct domain *dom)
     dom->deadline = 0;
 }
 
-void dom_unmake(struct daemon *d, struct domain *dom)
+/* Kills silently, and forgets. */
+static void unmake(struct daemon *d, struct domain *dom)
 {
     if (dom->alive)
         hyp_domain_destroy(d->hyp, dom->domid);
@@ -153,6 +154,25 @@ static void come_to_rest(struct daemon *d, struct domain *dom)
     dom->deadline = 0;
     door_close(dom);
     keeper_release(d, dom);
+}
+
+static void back_off(struct daemon *d, struct domain *dom)
+{
+    uint64_t delay = BACKOFF_FIRST_MS;
+
+    if (d->stopping) {
+        come_to_rest(d, dom);
+        session_answer(d, dom, WAIT_STOP | WAIT_KILL, NULL);
+        return;
+    }
+    for (uint32_t i = 1; i < dom->failures && delay < BACKOFF_LAST_MS; i++)
+        delay *= 2;
+    if (delay > BACKOFF_LAST_MS)
+        delay = BACKOFF_LAST_MS;
+    dom->failures++;
+    dom->state = dom->failures > 1 ? ST_BACKOFF : ST_CRASHED;
+    dom->automatic = true;
+    dom->deadline = now_ms() + delay;
 }
 
 void dom_is_running(struct daemon *d, struct domain *dom, const char *event)
@@ -176,33 +196,14 @@ void dom_start_failed(struct daemon *d, struct domain *dom, const char *sentence
     char copy[DAEMON_SENTENCE_MAX], names[256];
 
     snprintf(copy, sizeof(copy), "%s", sentence);
-    dom_unmake(d, dom);
+    unmake(d, dom);
     event_error(d, dom, "%s", copy);
     /* Guests wait for a driver domain: it is tried again whoever asked. */
     if (dom->automatic || (dom->spec.kind == POLICY_DRIVER && driver_guests(d, dom, names, sizeof(names))))
-        dom_back_off(d, dom);
+        back_off(d, dom);
     else
         come_to_rest(d, dom);
     session_answer(d, dom, WAIT_START, copy);
-}
-
-void dom_back_off(struct daemon *d, struct domain *dom)
-{
-    uint64_t delay = BACKOFF_FIRST_MS;
-
-    if (d->stopping) {
-        come_to_rest(d, dom);
-        session_answer(d, dom, WAIT_STOP | WAIT_KILL, NULL);
-        return;
-    }
-    for (uint32_t i = 1; i < dom->failures && delay < BACKOFF_LAST_MS; i++)
-        delay *= 2;
-    if (delay > BACKOFF_LAST_MS)
-        delay = BACKOFF_LAST_MS;
-    dom->failures++;
-    dom->state = dom->failures > 1 ? ST_BACKOFF : ST_CRASHED;
-    dom->automatic = true;
-    dom->deadline = now_ms() + delay;
 }
 
 /* ------------------------------------------------------ the operator's wishes */
@@ -256,7 +257,7 @@ int dom_stop(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]
         return 0;
     }
     if (dom->state != ST_RUNNING) {
-        dom_unmake(d, dom);
+        unmake(d, dom);
         come_to_rest(d, dom);
         event_tell(d, "stopped", dom, NULL);
         session_answer(d, dom, WAIT_START, "it was stopped before it ran");
@@ -365,7 +366,7 @@ static void stopped(struct daemon *d, struct domain *dom)
         event_error(d, dom, "%s", why);
         session_answer(d, dom, WAIT_START, why);
         if (renewing) {
-            dom_back_off(d, dom);
+            back_off(d, dom);
             return;
         }
     }
@@ -397,7 +398,7 @@ void dom_died(struct daemon *d, struct domain *dom, int status)
     if (was_attached || now_ms() - dom->started_at > BACKOFF_FORGET_MS)
         dom->failures = 0;
     clear_incarnation(d, dom);
-    dom_back_off(d, dom);
+    back_off(d, dom);
     session_answer(d, dom, WAIT_KILL, NULL);
     if (was_attached && dom->deadline)
         dom->deadline = now_ms();
@@ -443,7 +444,7 @@ void dom_tick(struct daemon *d, struct domain *dom, uint64_t now)
     case ST_BACKOFF:
         if (begin(d, dom, true, why)) {
             event_error(d, dom, "%s", why);
-            dom_back_off(d, dom);
+            back_off(d, dom);
         }
         break;
     case ST_STOPPING:

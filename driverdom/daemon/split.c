@@ -45,6 +45,16 @@ void nodes_add(struct nodes *nodes, const char *key, const char *fmt, ...)
     va_end(ap);
 }
 
+void nodes_add_hints(struct nodes *frontend, unsigned queues, unsigned pool_pages, enum policy_grants grants)
+{
+    if (queues)
+        nodes_add(frontend, "bulkhead-queues", "%u", queues);
+    if (pool_pages)
+        nodes_add(frontend, "bulkhead-pool-pages", "%u", pool_pages);
+    if (grants != POLICY_GRANTS_AUTO)
+        nodes_add(frontend, "bulkhead-grants", "%s", policy_grants_name(grants));
+}
+
 static int set_owner(struct daemon *d, store_txn t, const char *path, domid_t owner, domid_t reader)
 {
     struct store_perm perms[2] = {{owner, 'n'}, {reader, 'r'}};

@@ -60,12 +60,7 @@ void vbd_nodes(const struct domain *guest, unsigned i, struct nodes *backend, st
     nodes_add(backend, "bulkhead-weight", "%u", disk->weight);
     nodes_add(frontend, "virtual-device", "%u", disk->devid);
     nodes_add(frontend, "device-type", "disk");
-    if (disk->queues)
-        nodes_add(frontend, "bulkhead-queues", "%u", disk->queues);
-    if (disk->pool_pages)
-        nodes_add(frontend, "bulkhead-pool-pages", "%u", disk->pool_pages);
-    if (disk->grants != POLICY_GRANTS_AUTO)
-        nodes_add(frontend, "bulkhead-grants", "%s", policy_grants_name(disk->grants));
+    nodes_add_hints(frontend, disk->queues, disk->pool_pages, disk->grants);
 }
 
 const char *device_error_text(int error)

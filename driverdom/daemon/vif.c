@@ -58,10 +58,5 @@ void vif_nodes(const struct domain *guest, unsigned i, struct nodes *backend, st
     nodes_add(backend, "bulkhead-isolated", "%d", nic->isolated);
     add_rate("bulkhead-inbound", &nic->inbound, backend);
     add_rate("bulkhead-outbound", &nic->outbound, backend);
-    if (nic->queues)
-        nodes_add(frontend, "bulkhead-queues", "%u", nic->queues);
-    if (nic->pool_pages)
-        nodes_add(frontend, "bulkhead-pool-pages", "%u", nic->pool_pages);
-    if (nic->grants != POLICY_GRANTS_AUTO)
-        nodes_add(frontend, "bulkhead-grants", "%s", policy_grants_name(nic->grants));
+    nodes_add_hints(frontend, nic->queues, nic->pool_pages, nic->grants);
 }
