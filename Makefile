@@ -96,9 +96,9 @@ $(BUILD)/bulkhead-core: $(call obj,hyp-shim/local/core/main.c $(CORE_SRC))
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^
 $(BUILD)/bulkhead-store: $(call obj,hyp-shim/local/store/main.c $(STORE_SRC)) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
-$(BUILD)/bulkhead-blk: $(call obj,driverdom/blk.c $(BACK_SRC) $(BLK_SRC)) $(SHIM_A)
+$(BUILD)/bulkhead-blk: $(call obj,driverdom/blk.c driverdom/serve.c $(BACK_SRC) $(BLK_SRC)) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -luring -lseccomp
-$(BUILD)/bulkhead-net: $(call obj,driverdom/net.c $(BACK_SRC) $(NET_SRC)) $(SHIM_A) backends/net/wrapped
+$(BUILD)/bulkhead-net: $(call obj,driverdom/net.c driverdom/serve.c $(BACK_SRC) $(NET_SRC)) $(SHIM_A) backends/net/wrapped
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $(filter-out %/wrapped,$^) $(DPDK_LINK) -lseccomp
 $(BUILD)/bulkhead-netdev: $(call obj,hyp-shim/local/netdev/main.c $(NETDEV_SRC)) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "backend.h"
-#include "log.h"
+#include "../hyp-shim/log.h"
 
 #define WATCH_OWN  "own"
 #define WATCH_PEER "peer" /* then .SERIAL */
@@ -43,7 +43,7 @@ static struct backend_device *after(struct backend_device *d)
 
 static void tell_failure(struct backend_device *d, int err, const char *what)
 {
-    backend_log("%s %u of domain %u: %s (%s)", backend.cls->name, d->devid, d->frontend, what,
+    log_line("%s %u of domain %u: %s (%s)", backend.cls->name, d->devid, d->frontend, what,
                 strerrorname_np(-err));
     if (!d->gone)
         xenbus_error(&d->bus, err, what);
@@ -55,7 +55,7 @@ static void switch_to(struct backend_device *d, enum xenbus_state to)
         return;
     int err = xenbus_switch(&d->bus, to);
     if (err < 0 && err != -ENOENT)
-        backend_log("%s %u of domain %u: state %s cannot be written to the store (%s)", backend.cls->name,
+        log_line("%s %u of domain %u: state %s cannot be written to the store (%s)", backend.cls->name,
                     d->devid, d->frontend, xenbus_state_name(to), strerrorname_np(-err));
 }
 
@@ -209,7 +209,7 @@ static void add(domid_t frontend, unsigned devid)
 {
     struct backend_device *d = find_free();
     if (!d) {
-        backend_log("%s %u of domain %u: this driver domain serves %u devices already; use another one",
+        log_line("%s %u of domain %u: this driver domain serves %u devices already; use another one",
                     backend.cls->name, devid, frontend, backend.cls->devices_max);
         return;
     }
@@ -300,7 +300,7 @@ static void found_frontend(uint64_t domid, void *unused)
     snprintf(path, sizeof(path), "%s/%u", root, frontend);
     int n = each_number(path, names, UINT32_MAX, found_device, &frontend);
     if (n < 0 && n != -ENOENT)
-        backend_log("%s cannot be listed (%s)", path, strerrorname_np(-n));
+        log_line("%s cannot be listed (%s)", path, strerrorname_np(-n));
 }
 
 /* Compares the whole table with the whole directory.  What is gone goes before
@@ -319,7 +319,7 @@ static void scan(void)
     own_root(path);
     int n = each_number(path, names, UINT16_MAX, found_frontend, NULL);
     if (n < 0 && n != -ENOENT)
-        backend_log("%s cannot be listed (%s)", path, strerrorname_np(-n));
+        log_line("%s cannot be listed (%s)", path, strerrorname_np(-n));
     for (EACH_DEVICE)
         if (d->state != BACKEND_FREE && !d->seen && !d->gone && (n >= 0 || n == -ENOENT))
             remove_device(d);

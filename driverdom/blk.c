@@ -7,70 +7,29 @@
  * the process: a half-jailed driver domain does not exist.
  */
 #include <errno.h>
-#include <poll.h>
-#include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #include "../backends/blk/blkback.h"
-#include "../backends/log.h"
 #include "../hyp-shim/local/jail.h"
+#include "../hyp-shim/log.h"
+#include "serve.h"
 
 static struct worker workers[WORKERS_MAX];
-
-static void must(int err, const char *what)
-{
-    if (err >= 0)
-        return;
-    backend_log("bulkhead-blk: %s: %s; this driver domain ends", what, strerrordesc_np(-err));
-    exit(1);
-}
 
 /* One worker for each processor that this domain may use. */
 static unsigned start_workers(int mail_fd)
 {
-    cpu_set_t allowed;
-    unsigned n = 0;
+    int cpu[WORKERS_MAX];
+    unsigned n = find_processors(cpu, WORKERS_MAX);
 
-    must(sched_getaffinity(0, sizeof(allowed), &allowed) < 0 ? -errno : 0, "which processors it may use");
-    for (int cpu = 0; cpu < CPU_SETSIZE && n < WORKERS_MAX; cpu++) {
-        if (!CPU_ISSET(cpu, &allowed))
-            continue;
-        must(worker_start(&workers[n], cpu, mail_fd), "starting a worker thread");
-        if (workers[n].start_error && n == 0)
-            backend_log("bulkhead-blk: %s: %s; only ram disks can be served (sysctl kernel.io_uring_disabled?)",
-                    workers[n].start_step, strerrordesc_np(-workers[n].start_error));
-        n++;
+    for (unsigned i = 0; i < n; i++) {
+        must(worker_start(&workers[i], cpu[i], mail_fd), "starting a worker thread");
+        if (workers[i].start_error && i == 0)
+            log_line("bulkhead-blk: %s: %s; only ram disks can be served (sysctl kernel.io_uring_disabled?)",
+                     workers[i].start_step, strerrordesc_np(-workers[i].start_error));
     }
     return n;
-}
-
-static void loop(struct hyp *hyp, struct store *store, int mail_fd)
-{
-    enum { HYP, STORE, MAIL, N };
-    struct pollfd fd[N] = { { .fd = hyp_fd(hyp), .events = POLLIN },
-                            { .fd = store_fd(store), .events = POLLIN },
-                            { .fd = mail_fd, .events = POLLIN } };
-
-    while (!backend_stopped()) {
-        int ms = backend_timeout_ms();
-        struct timespec limit = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
-        int n = ppoll(fd, N, ms < 0 ? NULL : &limit, NULL);
-        if (n == 0)
-            backend_tick();
-        if (n <= 0)
-            continue;
-        if (fd[HYP].revents)
-            must(backend_hyp_events(), "the hypervisor is gone");
-        if (fd[STORE].revents)
-            must(backend_store_events(), "the store is gone");
-        if (fd[MAIL].revents) {
-            mail_clear(mail_fd);
-            blkback_mail();
-        }
-    }
 }
 
 int main(void)
@@ -93,6 +52,8 @@ int main(void)
 
     must(blkback_init(hyp, store, workers, n), "watching its part of the store");
     must(hyp_ready(hyp), "telling that it is ready");
-    loop(hyp, store, mail_fd);
+    const struct serve disks = { .mail = blkback_mail, .tick = backend_tick, .timeout_ms = backend_timeout_ms,
+                                 .fd = -1 };
+    serve(&disks, hyp, store, mail_fd);
     return 0;
 }

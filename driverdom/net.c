@@ -10,33 +10,24 @@
 #include <errno.h>
 #include <malloc.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "../backends/log.h"
 #include "../backends/net/netback.h"
 #include "../backends/net/worker.h"
 #include "../hyp-shim/local/jail.h"
 #include "../hyp-shim/local/netdev/link.h"
+#include "../hyp-shim/log.h"
+#include "serve.h"
 
 #define HEAP_MIB     40u         /* DPDK's: packets take 35, eight workers and a port 3 */
 #define LATE_BYTES   (1u << 20)  /* libc's, for what a PMD may want when it is late */
 #define STATE_EVENTS 64          /* of the keeper, taken at a time                 */
 
 static struct uplink uplink;
-
-static void must(int err, const char *what)
-{
-    if (err >= 0)
-        return;
-    backend_log("bulkhead-net: %s: %s; this driver domain ends", what, strerrordesc_np(-err));
-    exit(1);
-}
 
 /* ------------------------------------------------------------- what it is told */
 
@@ -109,7 +100,7 @@ static void tell_state(struct hyp *hyp, struct store *store, uint32_t state)
     told = state;
     home(dir, hyp);
     store_printf(store, STORE_NO_TXN, dir, "state", "%s", name);
-    backend_log("bulkhead-net: the uplink is %s", name);
+    log_line("bulkhead-net: the uplink is %s", name);
 }
 
 static void tell_mac(struct hyp *hyp, struct store *store)
@@ -137,20 +128,7 @@ static bool hear_keeper(struct hyp *hyp, struct store *store)
     return true;
 }
 
-/* --------------------------------------------------------------------- threads */
-
-/* The processors that this domain may use; one worker each. */
-static unsigned find_processors(int cpu[NET_WORKERS_MAX])
-{
-    cpu_set_t allowed;
-    unsigned n = 0;
-
-    must(sched_getaffinity(0, sizeof(allowed), &allowed) < 0 ? -errno : 0, "which processors it may use");
-    for (int i = 0; i < CPU_SETSIZE && n < NET_WORKERS_MAX; i++)
-        if (CPU_ISSET(i, &allowed))
-            cpu[n++] = i;
-    return n;
-}
+/* ----------------------------------------------------------------------- start */
 
 /* A sealed domain's heap does not grow: one for all threads, with something left. */
 static void reserve_heap(void)
@@ -182,35 +160,6 @@ static void start_uplink(struct hyp *hyp, struct store *store, int cpu)
             close(files[i]); /* the port has its own */
 }
 
-static void loop(struct hyp *hyp, struct store *store, int mail_fd)
-{
-    enum { HYP, STORE, MAIL, KEEPER, N };
-    struct pollfd fd[N] = { { .fd = hyp_fd(hyp), .events = POLLIN },
-                            { .fd = store_fd(store), .events = POLLIN },
-                            { .fd = mail_fd, .events = POLLIN },
-                            { .fd = LINK_CHANNEL_FD, .events = POLLIN } };
-
-    while (!backend_stopped()) {
-        int ms = netback_timeout_ms();
-        struct timespec limit = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
-        int n = ppoll(fd, N, ms < 0 ? NULL : &limit, NULL);
-        if (n == 0)
-            netback_tick();
-        if (n <= 0)
-            continue;
-        if (fd[HYP].revents)
-            must(backend_hyp_events(), "the hypervisor is gone");
-        if (fd[STORE].revents)
-            must(backend_store_events(), "the store is gone");
-        if (fd[MAIL].revents) {
-            mail_clear(mail_fd);
-            netback_mail();
-        }
-        if (fd[KEEPER].revents && !hear_keeper(hyp, store))
-            fd[KEEPER].fd = -1;
-    }
-}
-
 int main(void)
 {
     const char *step = "";
@@ -224,7 +173,7 @@ int main(void)
     must(store_open(&store, hyp), "joining the store");
     must(hyp_guard_memory_faults(hyp), "guarding against memory that goes away");
     reserve_heap();
-    unsigned n = find_processors(cpu);
+    unsigned n = find_processors(cpu, NET_WORKERS_MAX);
     start_uplink(hyp, store, cpu[0]);
     int mail_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     must(mail_fd < 0 ? -errno : 0, "making the mailbox");
@@ -239,6 +188,8 @@ int main(void)
         tell_state(hyp, store, uplink.state);
     }
     must(hyp_ready(hyp), "telling that it is ready");
-    loop(hyp, store, mail_fd);
+    const struct serve nics = { .mail = netback_mail, .tick = netback_tick, .timeout_ms = netback_timeout_ms,
+                                .fd = LINK_CHANNEL_FD, .hear = hear_keeper };
+    serve(&nics, hyp, store, mail_fd);
     return 0;
 }

@@ -18,7 +18,7 @@
 #include <rte_errno.h>
 #include <rte_log.h>
 
-#include "../log.h"
+#include "../../hyp-shim/log.h"
 #include "eal.h"
 #include "uplink.h"
 
@@ -112,7 +112,7 @@ static ssize_t take_line(void *cookie, const char *text, size_t bytes)
     if (listening)
         snprintf(said, sizeof(said), "%.*s", n, text);
     else if (n > 0 && __atomic_fetch_add(&lines, 1, __ATOMIC_RELAXED) < LOG_LINES_MAX)
-        backend_log("DPDK: %.*s", n, text);
+        log_line("DPDK: %.*s", n, text);
     return (ssize_t)bytes;
 }
 

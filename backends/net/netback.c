@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../log.h"
+#include "../../hyp-shim/log.h"
 #include "vif.h"
 #include "worker.h"
 
@@ -145,7 +145,7 @@ static void publish_uplink(void)
     int err = backend_put_counters(STORE_NO_TXN, dir, names, (const uint64_t *)&now,
                                    (const uint64_t *)&netback.published, UPLINK_NCOUNTERS);
     if (err < 0)
-        backend_log("the uplink's statistics cannot be written to the store (%s)", strerrorname_np(-err));
+        log_line("the uplink's statistics cannot be written to the store (%s)", strerrorname_np(-err));
     netback.published = now;
 }
 

@@ -23,7 +23,7 @@
 #include "../../hyp-shim/local/jail.h"
 #include "../../hyp-shim/local/netdev/link.h"
 #include "tap_link.h"
-#include "tap_log.h"
+#include "../../hyp-shim/log.h"
 #include "tap_pump.h"
 
 #define NICS_MAX   8
@@ -39,7 +39,7 @@ static sem_t started, sealed, ended;
 
 static _Noreturn void fail(const char *sentence)
 {
-    tap_log("%s", sentence);
+    log_line("bulkhead-tap: %s", sentence);
     exit(1);
 }
 
@@ -47,7 +47,7 @@ static void must(int err, const char *what)
 {
     if (err >= 0)
         return;
-    tap_log("%s: %s; this guest ends", what, strerrordesc_np(-err));
+    log_line("bulkhead-tap: %s: %s; this guest ends", what, strerrordesc_np(-err));
     exit(1);
 }
 
@@ -63,10 +63,10 @@ static void told(void *name, enum netfront_news news)
 {
     switch (news) {
     case NETFRONT_UP:
-        tap_log("%s: connected to its driver domain again", (const char *)name);
+        log_line("bulkhead-tap: %s: connected to its driver domain again", (const char *)name);
         break;
     case NETFRONT_DOWN:
-        tap_log("%s: lost its driver domain; packets wait in the interface's queue until it is back",
+        log_line("bulkhead-tap: %s: lost its driver domain; packets wait in the interface's queue until it is back",
                 (const char *)name);
         break;
     case NETFRONT_STOP:
@@ -80,11 +80,11 @@ static void run(struct pump *p)
 {
     int err = pump_run(p);
     if (err == -ENODEV)
-        tap_log("%s: the interface is gone from the guest's network namespace; this guest ends", p->name);
+        log_line("bulkhead-tap: %s: the interface is gone from the guest's network namespace; this guest ends", p->name);
     else if (err == -ENOTCONN)
-        tap_log("%s: the hypervisor is gone; this guest ends", p->name);
+        log_line("bulkhead-tap: %s: the hypervisor is gone; this guest ends", p->name);
     else if (err)
-        tap_log("%s: %s; this guest ends", p->name, strerrordesc_np(-err));
+        log_line("bulkhead-tap: %s: %s; this guest ends", p->name, strerrordesc_np(-err));
     if (err)
         atomic_store(&failed, true);
     ask_to_stop();
@@ -148,7 +148,7 @@ static void tell_counts(const struct pump *p)
     uint64_t dropped = 0;
     for (int i = 0; i < PUMP_DROPS; i++)
         dropped += p->dropped[i];
-    tap_log("%s: %llu packets to the NIC, %llu to the TAP, %llu dropped here", p->name,
+    log_line("bulkhead-tap: %s: %llu packets to the NIC, %llu to the TAP, %llu dropped here", p->name,
             (unsigned long long)p->to_nic, (unsigned long long)p->to_tap, (unsigned long long)dropped);
 }
 

@@ -7,11 +7,11 @@
 #include <sys/uio.h>
 
 #include "tap_link.h"
-#include "tap_log.h"
+#include "../../hyp-shim/log.h"
 
 #define FRAME_MORE 18u /* Ethernet header and a VLAN tag, beyond the MTU */
 
-const char *pump_drop_name(enum pump_drop why)
+static const char *drop_name(enum pump_drop why)
 {
     static const char *const names[PUMP_DROPS] = {
         [PUMP_TOO_LONG] = "too long",         [PUMP_BAD_OFFLOAD] = "impossible offload",
@@ -24,7 +24,7 @@ const char *pump_drop_name(enum pump_drop why)
 static void drop(struct pump *p, enum pump_drop why)
 {
     if (p->dropped[why]++ == 0)
-        tap_log("%s: dropped a packet: %s; more are only counted", p->name, pump_drop_name(why));
+        log_line("bulkhead-tap: %s: dropped a packet: %s; more are only counted", p->name, drop_name(why));
 }
 
 /* ---------------------------------------------------------------- to the NIC */

@@ -66,6 +66,4 @@ int pump_init(struct pump *p, const char *name, struct netfront *nic, int tap, c
  */
 int pump_run(struct pump *p);
 
-const char *pump_drop_name(enum pump_drop why);
-
 #endif

@@ -32,20 +32,6 @@ static struct {
 
 /* -------------------------------------------------------------------- sentences */
 
-void netdev_log(const char *format, ...)
-{
-    char line[512] = "bulkhead-netdev: ";
-    size_t at = strlen(line), room = sizeof(line) - at - 1;
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(line + at, room, format, args);
-    va_end(args);
-    at += n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
-    line[at++] = '\n';
-    if (write(STDERR_FILENO, line, at) < 0)
-        return; /* a log that is gone cannot be told of it */
-}
-
 int netdev_refuse(char why[LINK_WHY_MAX], int error, const char *format, ...)
 {
     va_list args;

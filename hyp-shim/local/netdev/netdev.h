@@ -24,12 +24,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../../log.h"
 #include "link.h"
 
 /* ------------------------------------------------------------------- main.c */
 
 /* "bulkhead-netdev: ...", one line. */
-void netdev_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+#define netdev_log(...) log_line("bulkhead-netdev: " __VA_ARGS__)
 /* Puts the sentence in why and returns error. */
 int netdev_refuse(char why[LINK_WHY_MAX], int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -6,9 +6,9 @@
 
 #include "log.h"
 
-void backend_log(const char *fmt, ...)
+void log_line(const char *fmt, ...)
 {
-    char line[BACKEND_LOG_MAX];
+    char line[LOG_SENTENCE_BYTES];
     va_list ap;
 
     va_start(ap, fmt);
