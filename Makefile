@@ -27,6 +27,12 @@ CFLAGS   += -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=$(SAN)
 endif
 
+# CRASH=1: a build for tests, with the crash points of hyp-shim/crash.h, in its own folder.
+ifdef CRASH
+override BUILD := $(BUILD)-crash
+CPPFLAGS += -DBULKHEAD_CRASH_POINTS
+endif
+
 OBJ      := $(BUILD)/obj
 obj       = $(patsubst %.c,$(OBJ)/%.o,$(1))
 pkg_cflags := $(shell $(PKG) --cflags libxml-2.0 jansson liburing 2>/dev/null)
@@ -152,6 +158,10 @@ $(BUILD)/tests/integration/test_core: | $(BUILD)/tests/integration/helpers/core_
 $(BUILD)/tests/integration/helpers/confine_probe: $(call obj,tests/integration/helpers/confine_probe.c $(BACK_SRC) $(BLK_SRC)) $(SHIM_A)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -luring -lseccomp
+# A disk driver domain that goes wrong when it is asked to.
+$(BUILD)/tests/integration/helpers/bad_blk: $(call obj,tests/integration/helpers/bad_blk.c driverdom/blk.c driverdom/serve.c $(BACK_SRC) $(BLK_SRC)) $(SHIM_A)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -Wl,--wrap=blk_parse,--wrap=blk_queue_done -o $@ $^ -luring -lseccomp
 # For fence.sh: a file system that can be late, and the core without its fence.
 $(BUILD)/tests/integration/helpers/slowfs: $(OBJ)/tests/integration/helpers/slowfs.o
 	@mkdir -p $(@D)
@@ -206,6 +216,7 @@ help:
 	@echo 'make tidy         clang-tidy'
 	@echo 'make install      into DESTDIR=$(DESTDIR) PREFIX=$(PREFIX); uninstall'
 	@echo 'make clean        remove $(BUILD)/'
+	@echo 'CRASH=1           with any of these: a build for tests, with crash points, into $(BUILD)-crash/'
 demo:
 	@deploy/packages build run demo
 	@echo 'building into $(BUILD)/'
@@ -251,4 +262,4 @@ uninstall:
 
 .SECONDARY:
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) $(BUILD)-crash
