@@ -113,7 +113,9 @@ int disk_read(struct reader *r, xmlNode *node, struct domain_spec *spec)
     if (spec->ndisks == POLICY_DISKS_MAX)
         return reader_refuse(r, reader_line(node), "more than %d disks", POLICY_DISKS_MAX);
     disk = &spec->disks[spec->ndisks];
-    *disk = (struct policy_disk){.weight = POLICY_WEIGHT_DEFAULT, .line = (unsigned)reader_line(node)};
+    *disk = (struct policy_disk){.weight = POLICY_WEIGHT_DEFAULT,
+                                 .max_deaths = POLICY_DEATHS_DEFAULT,
+                                 .line = (unsigned)reader_line(node)};
     rc = reader_once(r, node, children);
     if (rc)
         return rc;
@@ -161,9 +163,29 @@ static int hint_ram(struct reader *r, xmlNode *hint, struct policy_disk *disk)
     return 0;
 }
 
+static int hint_timeout(struct reader *r, xmlNode *hint, struct policy_disk *disk)
+{
+    char text[32];
+    uint64_t ms;
+    int rc = reader_attr(hint, "timeout", text, sizeof(text));
+
+    if (rc == -ENOENT)
+        return 0;
+    if (!rc)
+        rc = units_seconds(text, POLICY_TIMEOUT_MAX, &ms);
+    if (rc || ms < POLICY_TIMEOUT_MIN)
+        return reader_refuse(r, reader_line(hint),
+                             "timeout of %s must be a number of seconds from 0.1 to %u, with up to three "
+                             "decimals",
+                             disk->dev, POLICY_TIMEOUT_MAX / 1000);
+    disk->timeout_ms = (unsigned)ms;
+    return 0;
+}
+
 int disk_read_hint(struct reader *r, xmlNode *hint, struct policy_disk *disk)
 {
-    static const char *const known[] = {"dev", "pool-pages", "grants", "weight", "ram", NULL};
+    static const char *const known[] = {"dev",        "pool-pages", "grants", "weight",
+                                        "max-deaths", "timeout",    "ram",    NULL};
     int rc = hint_only(r, hint, known);
 
     if (!rc)
@@ -173,6 +195,10 @@ int disk_read_hint(struct reader *r, xmlNode *hint, struct policy_disk *disk)
         rc = hint_number(r, hint, "weight", disk->dev, 1, POLICY_WEIGHT_MAX, &disk->weight);
     if (!rc)
         rc = hint_grants(r, hint, disk->dev, POLICY_GRANTS_MAP, &disk->grants);
+    if (!rc)
+        rc = hint_number(r, hint, "max-deaths", disk->dev, 1, POLICY_DEATHS_MAX, &disk->max_deaths);
+    if (!rc)
+        rc = hint_timeout(r, hint, disk);
     if (!rc)
         rc = hint_ram(r, hint, disk);
     return rc;

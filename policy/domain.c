@@ -84,6 +84,10 @@ static int read_kind(struct reader *r, xmlNode *ours, struct domain_spec *spec)
             continue;
         spec->cls = choices[i].cls;
         spec->door = choices[i].door;
+        if (spec->kind == POLICY_DRIVER) {
+            spec->spare = true;
+            spec->heartbeat_ms = POLICY_HEARTBEAT_DEFAULT;
+        }
         return 0;
     }
     return spec->kind == POLICY_DRIVER

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* hint.c - what stands inside our <domain>: hints for devices, and the uplink. */
+/* hint.c - what stands inside our <domain>: hints for devices, the uplink, and recovery. */
 #include <errno.h>
 #include <string.h>
 
@@ -77,28 +77,71 @@ static int read_device_hint(struct reader *r, xmlNode *hint, struct domain_spec 
     return disk ? disk_read_hint(r, hint, &spec->disks[i]) : nic_read_hint(r, hint, &spec->nics[i]);
 }
 
+/* <bulkhead:recovery spare='no' heartbeat='500'/> of a driver domain. */
+static int read_recovery(struct reader *r, xmlNode *node, struct domain_spec *spec)
+{
+    static const char *const known[] = {"spare", "heartbeat", NULL};
+    char text[8];
+    uint64_t ms;
+    int rc = hint_only(r, node, known);
+
+    if (rc)
+        return rc;
+    if (reader_attr(node, "spare", text, sizeof(text)) != -ENOENT) {
+        if (strcmp(text, "yes") != 0 && strcmp(text, "no") != 0)
+            return reader_refuse(r, reader_line(node), "spare of our <recovery> must be 'yes' or 'no'");
+        spec->spare = *text == 'y';
+    }
+    rc = reader_attr_number(node, "heartbeat", POLICY_HEARTBEAT_MAX, &ms);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc || (ms && ms < POLICY_HEARTBEAT_MIN))
+        return reader_refuse(r, reader_line(node),
+                             "heartbeat of our <recovery> must be 0, for none, or a number of milliseconds "
+                             "from %u to %u",
+                             POLICY_HEARTBEAT_MIN, POLICY_HEARTBEAT_MAX);
+    spec->heartbeat_ms = (unsigned)ms;
+    return 0;
+}
+
+/* What a driver domain's may hold, once each. */
+static int read_of_driver(struct reader *r, xmlNode *node, struct domain_spec *spec, uint32_t *seen)
+{
+    static const struct {
+        const char *name;
+        bool net_only;
+        int (*read)(struct reader *, xmlNode *, struct domain_spec *);
+    } known[] = {{"uplink", true, uplink_read}, {"recovery", false, read_recovery}};
+    const char *name = (const char *)node->name;
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strcmp(name, known[i].name) != 0 || (known[i].net_only && spec->cls != POLICY_CLASS_NET))
+            continue;
+        if (*seen & 1u << i)
+            return reader_refuse(r, reader_line(node), "a driver domain has only one <%s>", name);
+        *seen |= 1u << i;
+        return known[i].read(r, node, spec);
+    }
+    return -ENOENT;
+}
+
 int hint_read_all(struct reader *r, xmlNode *ours, struct domain_spec *spec)
 {
-    uint32_t seen[2] = {0};
-    bool uplink = false;
+    uint32_t devices[2] = {0}, parts = 0;
 
     for (xmlNode *c = ours->children; c; c = c->next) {
         const char *name = (const char *)c->name;
-        bool mine = c->type == XML_ELEMENT_NODE && reader_is_ours(c);
-        int rc;
+        int rc = -ENOENT;
 
         if (c->type != XML_ELEMENT_NODE)
             continue;
-        if (mine && spec->kind == POLICY_GUEST && (!strcmp(name, "disk") || !strcmp(name, "interface"))) {
-            rc = read_device_hint(r, c, spec, seen);
-        } else if (mine && spec->cls == POLICY_CLASS_NET && !strcmp(name, "uplink")) {
-            rc = uplink ? reader_refuse(r, reader_line(c), "a driver domain has only one <uplink>")
-                        : uplink_read(r, c, spec);
-            uplink = true;
-        } else {
+        if (reader_is_ours(c) && spec->kind == POLICY_DRIVER)
+            rc = read_of_driver(r, c, spec, &parts);
+        else if (reader_is_ours(c) && (!strcmp(name, "disk") || !strcmp(name, "interface")))
+            rc = read_device_hint(r, c, spec, devices);
+        if (rc == -ENOENT)
             rc = reader_refuse(r, reader_line(c), "unknown element <%.40s> in our <domain> of a %s", name,
                                policy_kind_name(spec->kind));
-        }
         if (rc)
             return rc;
     }

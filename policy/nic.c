@@ -388,9 +388,24 @@ void nic_make_addresses(struct domain_spec *spec)
 
 /* -------------------------------------------- <bulkhead:interface dev='eth0' .../> */
 
+static int hint_tx(struct reader *r, xmlNode *hint, struct policy_nic *nic)
+{
+    char text[16];
+
+    if (reader_attr(hint, "tx", text, sizeof(text)) == -ENOENT)
+        return 0;
+    for (enum policy_tx tx = POLICY_TX_DROP; tx <= POLICY_TX_RESEND; tx++) {
+        if (!strcmp(text, policy_tx_name(tx))) {
+            nic->tx = tx;
+            return 0;
+        }
+    }
+    return reader_refuse(r, reader_line(hint), "tx of %s must be 'drop' or 'resend'", nic->dev);
+}
+
 int nic_read_hint(struct reader *r, xmlNode *hint, struct policy_nic *nic)
 {
-    static const char *const known[] = {"dev", "pool-pages", "grants", "weight", NULL};
+    static const char *const known[] = {"dev", "pool-pages", "grants", "weight", "tx", NULL};
     int rc = hint_only(r, hint, known);
 
     if (!rc)
@@ -400,5 +415,7 @@ int nic_read_hint(struct reader *r, xmlNode *hint, struct policy_nic *nic)
         rc = hint_number(r, hint, "weight", nic->dev, 1, POLICY_WEIGHT_MAX, &nic->weight);
     if (!rc)
         rc = hint_grants(r, hint, nic->dev, POLICY_GRANTS_COPY, &nic->grants);
+    if (!rc)
+        rc = hint_tx(r, hint, nic);
     return rc;
 }

@@ -48,10 +48,20 @@
 #define POLICY_RAM_MAX           (1ull << 40)
 #define POLICY_CPUS_MAX          64u
 
+#define POLICY_HEARTBEAT_MIN     100u   /* milliseconds                             */
+#define POLICY_HEARTBEAT_MAX     60000u
+#define POLICY_HEARTBEAT_DEFAULT 500u
+#define POLICY_DEATHS_MAX        65535u /* that a request may have been in flight through */
+#define POLICY_DEATHS_DEFAULT    3u
+#define POLICY_TIMEOUT_MIN       100u   /* milliseconds                             */
+#define POLICY_TIMEOUT_MAX       86400000u
+
 enum policy_kind { POLICY_DRIVER = 1, POLICY_GUEST };
 enum policy_class { POLICY_CLASS_NONE, POLICY_CLASS_BLK, POLICY_CLASS_NET };
 enum policy_door { POLICY_DOOR_NONE, POLICY_DOOR_NBD, POLICY_DOOR_NATIVE, POLICY_DOOR_TAP };
 enum policy_grants { POLICY_GRANTS_AUTO, POLICY_GRANTS_PERSISTENT, POLICY_GRANTS_COPY, POLICY_GRANTS_MAP };
+/* What becomes of packets that a guest has sent and a dead driver domain may have sent on. */
+enum policy_tx { POLICY_TX_DROP, POLICY_TX_RESEND };
 /* What a net driver domain's uplink may be. */
 enum policy_pmd {
     POLICY_PMD_NONE,
@@ -77,6 +87,8 @@ struct policy_disk {
     unsigned pool_pages;            /* a queue; 0: not said                        */
     unsigned weight;                /* 1 .. POLICY_WEIGHT_MAX                      */
     enum policy_grants grants;
+    unsigned max_deaths;            /* a request fails that was in flight through so many */
+    unsigned timeout_ms;            /* a request fails after so long; 0: it waits  */
     unsigned line;                  /* of <disk>                                   */
 };
 
@@ -102,6 +114,7 @@ struct policy_nic {
     unsigned pool_pages;
     unsigned weight;
     enum policy_grants grants;      /* AUTO, PERSISTENT or COPY                    */
+    enum policy_tx tx;
     unsigned line;
 };
 
@@ -114,6 +127,8 @@ struct domain_spec {
     uint64_t memory_bytes;
     uint64_t cpus;                  /* bit mask; 0: any                            */
     unsigned name_line;
+    bool spare;                     /* driver: the next incarnation is kept ready  */
+    unsigned heartbeat_ms;          /* driver: silent so long, with work to do, it hangs; 0: not judged */
     unsigned nhostdevs;             /* driver: the block devices that it may serve; 0: any */
     char hostdevs[POLICY_HOSTDEVS_MAX][POLICY_PATH_MAX];
     char devargs[POLICY_DEVARGS_MAX]; /* net driver domain: its uplink; "" none    */
@@ -168,5 +183,6 @@ bool policy_ifname_ok(const char *name);
 const char *policy_kind_name(enum policy_kind kind);
 const char *policy_class_name(const struct domain_spec *spec); /* blk, net, nbd, tap, native */
 const char *policy_grants_name(enum policy_grants grants);
+const char *policy_tx_name(enum policy_tx tx);
 
 #endif

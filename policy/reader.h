@@ -45,8 +45,10 @@ int reader_once(struct reader *r, xmlNode *node, const char *const names[]);
 void reader_note_children(struct reader *r, xmlNode *node, const char *const used[]);
 void reader_note_attrs(struct reader *r, xmlNode *node, const char *const used[]);
 
-/* units.c: plain decimal digits; libvirt's scaled sizes; a set of CPUs. */
+/* units.c: plain decimal digits; seconds with up to three decimals, as milliseconds; libvirt's
+ * scaled sizes; a set of CPUs. */
 int units_decimal(const char *text, uint64_t max, uint64_t *out);
+int units_seconds(const char *text, uint64_t max, uint64_t *ms);
 int units_bytes(const char *text, const char *unit, uint64_t *out);
 int units_cpuset(const char *text, uint64_t *mask);
 

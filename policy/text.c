@@ -91,3 +91,8 @@ const char *policy_grants_name(enum policy_grants grants)
 
     return names[grants];
 }
+
+const char *policy_tx_name(enum policy_tx tx)
+{
+    return tx == POLICY_TX_RESEND ? "resend" : "drop";
+}

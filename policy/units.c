@@ -28,6 +28,24 @@ int units_decimal(const char *text, uint64_t max, uint64_t *out)
     return 0;
 }
 
+int units_seconds(const char *text, uint64_t max, uint64_t *ms)
+{
+    const char *point = strchr(text, '.');
+    size_t whole = point ? (size_t)(point - text) : strlen(text), places = point ? strlen(point + 1) : 0;
+    char digits[24];
+
+    if (whole == 0 || (point && (places == 0 || places > 3)))
+        return -EINVAL;
+    if (whole > sizeof(digits) - 4)
+        return -ERANGE;
+    memcpy(digits, text, whole);
+    memset(digits + whole, '0', 3);
+    if (point)
+        memcpy(digits + whole, point + 1, places);
+    digits[whole + 3] = '\0';
+    return units_decimal(digits, max, ms);
+}
+
 /* libvirt: a bare letter or ..iB counts in 1024s, ..B in 1000s; case does not matter. */
 static int unit_scale(const char *unit, uint64_t *scale)
 {

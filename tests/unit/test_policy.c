@@ -51,6 +51,94 @@ static void reads_a_driver_domain(void **state)
     assert_int_equal(notes.n, 0);
 }
 
+#define RECOVERY_OF(cls, inner)                                                                    \
+    "<domain type='lxc'>\n<name>d</name>\n<memory unit='MiB'>64</memory>\n" META("kind='driver' " \
+                                                                                 "class='" cls "'", \
+                                                                                 inner) "</domain>"
+#define RECOVERY(attrs) RECOVERY_OF("blk", "<b:recovery " attrs "/>")
+#define HINT(attrs)     GUEST("<b:disk dev='vda' " attrs "/>", DISK("", FILE_SOURCE, ""))
+
+static void reads_how_a_driver_domain_recovers(void **state)
+{
+    (void)state;
+    must_accept(DRIVER(""));
+    assert_true(spec.spare);
+    assert_int_equal(spec.heartbeat_ms, 500);
+    must_accept(RECOVERY(""));
+    assert_true(spec.spare);
+    assert_int_equal(spec.heartbeat_ms, 500);
+    must_accept(RECOVERY("spare='no' heartbeat='0'"));
+    assert_false(spec.spare);
+    assert_int_equal(spec.heartbeat_ms, 0);
+    must_accept(RECOVERY("spare='yes' heartbeat='100'"));
+    assert_true(spec.spare);
+    assert_int_equal(spec.heartbeat_ms, 100);
+    must_accept(RECOVERY_OF("net", "<b:recovery heartbeat='60000'/><b:uplink devargs='net_null0'/>"));
+    assert_true(spec.spare);
+    assert_int_equal(spec.heartbeat_ms, 60000);
+    assert_string_equal(spec.devargs, "net_null0");
+    must_accept(GUEST("", DISK("", FILE_SOURCE, "")));
+    assert_false(spec.spare);
+    assert_int_equal(spec.heartbeat_ms, 0);
+}
+
+static void refuses_bad_recovery(void **state)
+{
+    static const char heartbeat[] = "t.xml:4: heartbeat of our <recovery> must be 0, for none, or a number "
+                                    "of milliseconds from 100 to 60000";
+
+    (void)state;
+    must_refuse(RECOVERY("heartbeat='99'"), heartbeat);
+    must_refuse(RECOVERY("heartbeat='60001'"), heartbeat);
+    must_refuse(RECOVERY("heartbeat='0.5'"), heartbeat);
+    must_refuse(RECOVERY("heartbeat=''"), heartbeat);
+    must_refuse(RECOVERY("spare='warm'"), "t.xml:4: spare of our <recovery> must be 'yes' or 'no'");
+    must_refuse(RECOVERY("spares='yes'"), "t.xml:4: unknown attribute 'spares' of our <recovery>");
+    must_refuse(RECOVERY_OF("blk", "<b:recovery/><b:recovery/>"), "t.xml:4: a driver domain has only one "
+                                                                  "<recovery>");
+    must_refuse(GUEST("<b:recovery/>", DISK("", FILE_SOURCE, "")),
+                "t.xml:4: unknown element <recovery> in our <domain> of a guest");
+}
+
+static void reads_how_a_disk_recovers(void **state)
+{
+    (void)state;
+    must_accept(GUEST("", DISK("", FILE_SOURCE, "")));
+    assert_int_equal(spec.disks[0].max_deaths, 3);
+    assert_int_equal(spec.disks[0].timeout_ms, 0);
+    must_accept(HINT("max-deaths='1' timeout='0.1'"));
+    assert_int_equal(spec.disks[0].max_deaths, 1);
+    assert_int_equal(spec.disks[0].timeout_ms, 100);
+    must_accept(HINT("max-deaths='65535' timeout='86400.000'"));
+    assert_int_equal(spec.disks[0].max_deaths, 65535);
+    assert_int_equal(spec.disks[0].timeout_ms, 86400000);
+    must_accept(HINT("timeout='30'"));
+    assert_int_equal(spec.disks[0].timeout_ms, 30000);
+    must_accept(HINT("timeout='2.05'"));
+    assert_int_equal(spec.disks[0].timeout_ms, 2050);
+}
+
+static void refuses_bad_deaths_and_timeouts(void **state)
+{
+    static const char *const bad[] = {"0",  "0.099", "86400.001", "86401", "-1",
+                                      "+5", "5s",    "1e3",       ".5",    "5.",
+                                      "",   "1.2.3", "1.0005",    "99999999999999999999",
+                                      "1000000000000000000000000"};
+
+    (void)state;
+    must_refuse(HINT("max-deaths='0'"),
+                "t.xml:4: max-deaths of vda is too small: the minimum is 1");
+    must_refuse(HINT("max-deaths='65536'"),
+                "t.xml:4: max-deaths of vda must be a number from 1 to 65535");
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        char xml[1024];
+
+        snprintf(xml, sizeof(xml), HINT("timeout='%s'"), bad[i]);
+        must_refuse(xml, "t.xml:4: timeout of vda must be a number of seconds from 0.1 to 86400, with up to "
+                         "three decimals");
+    }
+}
+
 static void reads_disks(void **state)
 {
     (void)state;
@@ -327,6 +415,13 @@ static void schema_stands_alone(void **state)
         "<domain><name>d</name><memory>1</memory>" DRIVER_META "<b:x " NS "/></domain>",
         "<domain><name>d</name><memory>lots</memory>" DRIVER_META "</domain>",
         "<domain><memory>1</memory>" DRIVER_META "</domain>",
+        RECOVERY("heartbeat='99'"),
+        RECOVERY("spare='warm'"),
+        RECOVERY_OF("blk", "<b:recovery/><b:recovery/>"),
+        GUEST("<b:recovery/>", DISK("", FILE_SOURCE, "")),
+        HINT("max-deaths='0'"),
+        HINT("timeout='0'"),
+        HINT("timeout='1.0005'"),
     };
 
     (void)state;
@@ -341,6 +436,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_a_driver_domain),
+        cmocka_unit_test(reads_how_a_driver_domain_recovers),
+        cmocka_unit_test(refuses_bad_recovery),
+        cmocka_unit_test(reads_how_a_disk_recovers),
+        cmocka_unit_test(refuses_bad_deaths_and_timeouts),
         cmocka_unit_test(reads_disks),
         cmocka_unit_test(tells_what_it_does_not_use),
         cmocka_unit_test(refuses_what_is_no_domain),

@@ -75,7 +75,19 @@ static void reads_a_nic(void **state)
     assert_true(spec.nics[0].isolated);
     assert_false(spec.nics[0].trunk);
     assert_int_equal(spec.nics[0].pvid, 0);
+    assert_int_equal(spec.nics[0].tx, POLICY_TX_DROP);
     assert_int_equal(notes.n, 0);
+}
+
+static void reads_what_becomes_of_packets(void **state)
+{
+    (void)state;
+    must_accept(GUEST("<b:interface dev='eth0' tx='resend'/><b:interface dev='eth1' tx='drop'/>",
+                      NIC("") NIC("")));
+    assert_int_equal(spec.nics[0].tx, POLICY_TX_RESEND);
+    assert_int_equal(spec.nics[1].tx, POLICY_TX_DROP);
+    must_refuse(GUEST("<b:interface dev='eth0' tx='twice'/>", NIC("")),
+                "t.xml:4: tx of eth0 must be 'drop' or 'resend'");
 }
 
 static void what_is_not_said_has_a_default(void **state)
@@ -538,6 +550,7 @@ static void schema_stands_alone(void **state)
         GUEST("", "<interface type='direct'>" BACK "</interface>"),
         GUEST("<b:interface dev='eth0' grants='map'/>", NIC("")),
         GUEST("<b:interface dev='eth0' extra='1'/>", NIC("")),
+        GUEST("<b:interface dev='eth0' tx='twice'/>", NIC("")),
         UPLINK("net_virtio0"),
         UPLINK("net_null0,size"),
         UPLINK("net_null0,a=b=c"),
@@ -559,6 +572,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_a_nic),
+        cmocka_unit_test(reads_what_becomes_of_packets),
         cmocka_unit_test(what_is_not_said_has_a_default),
         cmocka_unit_test(a_native_guest_may_have_both),
         cmocka_unit_test(made_addresses_are_stable_and_local),
