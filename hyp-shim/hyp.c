@@ -64,6 +64,11 @@ int hyp_store_fd(struct hyp *hyp)
     return OPS(hyp, hyp)->store_fd(hyp);
 }
 
+int hyp_store_connect(struct hyp *hyp)
+{
+    return CALL(hyp, hyp, store_connect, hyp);
+}
+
 int hyp_fd(const struct hyp *hyp)
 {
     return OPS(hyp, hyp)->fd(hyp);
@@ -109,6 +114,11 @@ grant_ref_t hyp_pool_ref(const struct hyp_pool *pool, size_t page)
 int hyp_pool_regrant(struct hyp_pool *pool, domid_t grantee)
 {
     return OPS(hyp_pool, pool)->pool_regrant(pool, grantee);
+}
+
+int hyp_pool_share(struct hyp_pool *pool, domid_t spare)
+{
+    return CALL(hyp_pool, pool, pool_share, pool, spare);
 }
 
 int hyp_pool_end(struct hyp_pool *pool)
@@ -245,6 +255,11 @@ int hyp_domain_info(struct hyp *hyp, domid_t domid, struct hyp_domain_info *out)
     return CALL(hyp, hyp, domain_info, hyp, domid, out);
 }
 
+int hyp_domain_next(struct hyp *hyp, domid_t after, struct hyp_domain_info *out)
+{
+    return CALL(hyp, hyp, domain_next, hyp, after, out);
+}
+
 int hyp_domain_holding(struct hyp *hyp, domid_t domid, unsigned n, struct hyp_holding *out)
 {
     return CALL(hyp, hyp, domain_holding, hyp, domid, n, out);
@@ -264,4 +279,9 @@ int hyp_device_assign(struct hyp *hyp, domid_t domid, uint32_t device, const cha
 int hyp_device_release(struct hyp *hyp, domid_t domid, uint32_t device)
 {
     return CALL(hyp, hyp, device_release, hyp, domid, device);
+}
+
+int hyp_end(struct hyp *hyp)
+{
+    return CALL(hyp, hyp, end, hyp);
 }

@@ -74,6 +74,14 @@ domid_t hyp_domid(const struct hyp *hyp);
 int hyp_store_fd(struct hyp *hyp);
 
 /*
+ * A new connection to the store, after the old one hung up: the store died and
+ * was started again (local).  The descriptor, which the caller owns.  -EAGAIN:
+ * the store does not run yet, ask again a little later; -EDQUOT: this domain
+ * had its share of connections to this store; -ENOTCONN.
+ */
+int hyp_store_connect(struct hyp *hyp);
+
+/*
  * Readable (POLLIN) when hyp_next_event() has something to say, its -ENOTCONN
  * included: then the hypervisor itself is gone; end the process.  Owned by the
  * handle.
@@ -95,6 +103,7 @@ struct hyp_event {
     domid_t domid;
     uint32_t device;
     int error; /* DEATH of a process, for the toolstack: its wait status */
+    uint64_t at_ns; /* CLOCK_MONOTONIC, when the hypervisor learned of it   */
 };
 
 /* Takes the next event: 1 got one, 0 none now, -ENOTCONN hypervisor gone.
@@ -140,6 +149,15 @@ grant_ref_t hyp_pool_ref(const struct hyp_pool *pool, size_t page);
  * references change.  This is how a frontend moves to a reborn driver domain.
  */
 int hyp_pool_regrant(struct hyp_pool *pool, domid_t grantee);
+
+/*
+ * Grants the same pages, by the same references, to a second peer as well: to
+ * the spare of the grantee, of the same trust.  When the grantee dies the spare
+ * is the grantee, and nothing changes for anyone; when the spare dies there is
+ * none again.  -EBUSY: the pool has a spare; -ESRCH: no such peer, or the
+ * grantee is dead: regrant instead.
+ */
+int hyp_pool_share(struct hyp_pool *pool, domid_t spare);
 
 /*
  * Ends the grants and frees the pages.  -EBUSY while the grantee has them
@@ -274,7 +292,7 @@ void hyp_evtchn_close(struct hyp_evtchn *ch);
  * (a number both know from the store) and that HYP_EV_DEVICE announced.
  * *fd is the only descriptor of a fresh open, and carries the fence: an
  * exclusive lock that the kernel holds until the last I/O of the last owner
- * is done (shared lock for a read-only device).  -ENOENT nothing assigned;
+ * is done.  -ENOENT nothing assigned;
  * -EAGAIN not open yet.
  */
 int hyp_device_acquire(struct hyp *hyp, uint32_t device, int *fd);
@@ -283,7 +301,7 @@ int hyp_device_acquire(struct hyp *hyp, uint32_t device, int *fd);
 
 /* What a domain runs; the hypervisor holds a const table of programs. */
 enum hyp_class {
-    HYP_CLASS_STORE = 1, /* the store (the core starts it itself)            */
+    HYP_CLASS_STORE = 1, /* the store: see hyp_domain_create()               */
     HYP_CLASS_BLK,       /* driver domain, disks                             */
     HYP_CLASS_NBD,       /* guest behind an NBD door                         */
     HYP_CLASS_NATIVE,    /* guest: a program that attaches by itself         */
@@ -309,6 +327,12 @@ struct hyp_domain_config {
  * 6, ... of its process; the caller keeps its own copies; fds[0] is also
  * its stderr.  HYP_CLASS_NATIVE has no process: conn[0] and conn[1] receive
  * its core and store connections to hand on; for other classes they get -1.
+ * Its program is what its file is now.
+ *
+ * HYP_CLASS_STORE first, and again when it died: fds are its log (stderr), the
+ * listening socket and the journal; its domid is one that is kept for it.
+ * -EEXIST: there is one; for any other class -EAGAIN: there is none, or it is
+ * behind, try again.
  */
 int hyp_domain_create(struct hyp *hyp, const struct hyp_domain_config *cfg,
                       const int *fds, unsigned nfds, domid_t *out, int conn[2]);
@@ -317,6 +341,7 @@ int hyp_domain_stop(struct hyp *hyp, domid_t domid);    /* sends HYP_EV_STOP */
 int hyp_domain_destroy(struct hyp *hyp, domid_t domid); /* SIGKILL; HYP_EV_DEATH follows */
 
 struct hyp_domain_info {
+    char name[HYP_NAME_MAX];
     domid_t domid;
     uint32_t class_id;
     int32_t pid;         /* as the core sees it; 0 for HYP_CLASS_NATIVE      */
@@ -327,6 +352,14 @@ struct hyp_domain_info {
     uint8_t ready;
 };
 int hyp_domain_info(struct hyp *hyp, domid_t domid, struct hyp_domain_info *out);
+/* The living domain with the lowest domid above `after`; -ENOENT: no more. */
+int hyp_domain_next(struct hyp *hyp, domid_t after, struct hyp_domain_info *out);
+
+/*
+ * Ends the hypervisor and every domain.  A toolstack that just goes away leaves
+ * both as they are, for the next one: hyp_local_adopt().
+ */
+int hyp_end(struct hyp *hyp);
 
 /* The n-th region or channel that a domain holds; -ENOENT past the last. */
 struct hyp_holding {
@@ -356,8 +389,10 @@ int hyp_domain_proc(struct hyp *hyp, domid_t domid, enum hyp_proc_dir dir,
 /*
  * Opens a file or block device afresh for a driver domain, takes the fence on
  * it and announces the outcome with HYP_EV_DEVICE to both.  Returns at once;
- * a slow file system, or I/O of a dead owner that is still in flight, delays
- * the event and no one else.  -EEXIST: the number is in use in that domain.
+ * a slow file system, or I/O of an owner that is dead but for its I/O, delays
+ * the event and no one else.  So does an owner that lives: assigned ahead to a
+ * spare, a device comes to it as soon as the fence lets it.  A read-only device
+ * too has one owner at a time.  -EEXIST: the number is in use in that domain.
  */
 int hyp_device_assign(struct hyp *hyp, domid_t domid, uint32_t device,
                       const char *path, unsigned flags);
@@ -375,6 +410,7 @@ struct hyp_ops {
     const char *name;
     void (*close)(struct hyp *);
     int (*store_fd)(struct hyp *);
+    int (*store_connect)(struct hyp *);
     int (*fd)(const struct hyp *);
     int (*next_event)(struct hyp *, struct hyp_event *);
     int (*ready)(struct hyp *);
@@ -382,6 +418,7 @@ struct hyp_ops {
 
     int (*pool_create)(struct hyp *, domid_t, size_t, unsigned, struct hyp_pool **);
     int (*pool_regrant)(struct hyp_pool *, domid_t);
+    int (*pool_share)(struct hyp_pool *, domid_t);
     int (*pool_end)(struct hyp_pool *);
     int (*pool_faulted)(const struct hyp_pool *);
 
@@ -410,10 +447,12 @@ struct hyp_ops {
     int (*domain_stop)(struct hyp *, domid_t);
     int (*domain_destroy)(struct hyp *, domid_t);
     int (*domain_info)(struct hyp *, domid_t, struct hyp_domain_info *);
+    int (*domain_next)(struct hyp *, domid_t, struct hyp_domain_info *);
     int (*domain_holding)(struct hyp *, domid_t, unsigned, struct hyp_holding *);
     int (*domain_proc)(struct hyp *, domid_t, enum hyp_proc_dir, unsigned, char *);
     int (*device_assign)(struct hyp *, domid_t, uint32_t, const char *, unsigned);
     int (*device_release)(struct hyp *, domid_t, uint32_t);
+    int (*end)(struct hyp *);
 };
 
 struct hyp_common        { const struct hyp_ops *ops; domid_t domid; };
@@ -421,9 +460,29 @@ struct hyp_pool_common   { const struct hyp_ops *ops; void *base; size_t pages; 
 struct hyp_map_common    { const struct hyp_ops *ops; };
 struct hyp_evtchn_common { const struct hyp_ops *ops; int fd; evtchn_port_t port; };
 
-/* local/: becomes a domain over two connected sockets, which it then owns. */
+/* local/: becomes a domain over two connected sockets, which it then owns.
+ * store_fd -1: hyp_store_fd() asks the core for one. */
 int hyp_local_open(struct hyp **out, int core_fd, int store_fd);
 /* local/: becomes the domain behind an attach socket. */
 int hyp_local_attach(struct hyp **out, const char *path);
+/*
+ * local/: becomes the toolstack of a core whose toolstack went away.  path: its
+ * socket; root only.  The events that the last one was not told of come, and
+ * once more HYP_EV_READY of each living domain that is ready and HYP_EV_DEVICE
+ * of each device that is open.  Who is alive, hyp_domain_next() tells: a domain
+ * that is missing there and whose death does not come died before.  A device that
+ * may have failed is assigned again: -EEXIST says that it has not.  The store
+ * connection is a new one: hyp_store_fd().
+ * -ECONNREFUSED, -ENOENT: no core listens there; -EBUSY: it has a toolstack.
+ */
+int hyp_local_adopt(struct hyp **out, const char *path, int parcel[2]);
+/*
+ * local/: the parcel, for the first toolstack too (hyp_local_adopt() does this
+ * by itself): both ends of a SOCK_SEQPACKET socket that the core keeps open and
+ * never reads.  What a toolstack sends into parcel[0], with the descriptors
+ * beside it, the next one receives from parcel[1].  The caller owns the two, and
+ * may ask again.
+ */
+int hyp_local_parcel(struct hyp *hyp, int parcel[2]);
 
 #endif

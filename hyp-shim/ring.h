@@ -129,6 +129,12 @@ struct ring_back {
     uint32_t rsp_pushed; /* what the peer was last told                       */
 };
 
+/* Continues at the peer's rsp_prod once more: the frontend made the ring anew. */
+static inline void ring_back_restart(struct ring_back *r)
+{
+    r->req_cons = r->rsp_prod = r->rsp_pushed = ring_load(&r->shared->rsp_prod);
+}
+
 /*
  * Attaches to a mapped ring of `bytes` bytes that its frontend initialised,
  * continuing at the peer's rsp_prod (0 for a new ring).  False: too small.
@@ -140,8 +146,7 @@ static inline bool ring_back_attach(struct ring_back *r, void *va, size_t bytes,
         return false;
     *r = (struct ring_back){ .shared = va, .slots = (uint8_t *)va + RING_HEADER_BYTES,
                              .size = n, .slot_bytes = (uint32_t)slot_bytes };
-    uint32_t at = ring_load(&r->shared->rsp_prod);
-    r->req_cons = r->rsp_prod = r->rsp_pushed = at;
+    ring_back_restart(r);
     return true;
 }
 

@@ -39,16 +39,43 @@ struct store;
 typedef uint32_t store_txn;
 #define STORE_NO_TXN ((store_txn)0)
 
+/*
+ * The store may die and be started again, with its tree.  A handle that was
+ * opened with a hypervisor then goes on by itself: a call that waits for its
+ * reply, or comes meanwhile, waits until the store is back and repeats its
+ * request; watches are set again and one event with path "" and token "" stands
+ * for all that was missed; a transaction that was begun before fails with
+ * -EAGAIN at its next use, its commit included.  (When the store died just then,
+ * a commit that fails so may have happened: what is written in a transaction
+ * must bear to be written twice.)  When the store is not back after
+ * STORE_AWAY_MS, or the hypervisor is gone, every call fails with -ENOTCONN.
+ */
+#define STORE_RETRY_MS  10
+#define STORE_AWAY_MS   10000
+/* Watches at once; as many as our store allows a domain, and the toolstack. */
+#define STORE_WATCHES_MAX       256
+#define STORE_WATCHES_TOOLSTACK 8192
+#define STORE_TXNS_MAX  8 /* transactions open at once */
+
+/* -EAGAIN, for the toolstack alone: there is no store yet; others wait for it. */
 int store_open(struct store **out, struct hyp *hyp);
 /* The same over any connected stream socket, which is owned from now on and
- * closed on failure too (toolstack, tests). */
+ * closed on failure too (tools, tests); when it hangs up the store is gone. */
 int store_open_fd(struct store **out, int fd);
 void store_close(struct store *st);
 
 /*
+ * For who has to start the store again while its own calls wait for that: fn is
+ * called when the store is lost, from within any call, before each try for a new
+ * connection.  It must not use this handle.
+ */
+typedef void store_lost_fn(void *arg);
+void store_on_loss(struct store *st, store_lost_fn *fn, void *arg);
+
+/*
  * Readable when store_next_event() may have something to say: also for events
  * that arrived while another call waited for its reply, and when the store is
- * gone.  For polling only; never read it.
+ * gone.  The same number until store_close().  For polling only; never read it.
  */
 int store_fd(const struct store *st);
 
@@ -80,7 +107,7 @@ int store_set_perms(struct store *st, store_txn t, const char *path,
                     const struct store_perm *perms, unsigned n);
 
 /* A watch fires once when it is set, and whenever path or something below it
- * changes. The token comes back with each event. */
+ * changes. The token comes back with each event. -ENOSPC: too many. */
 int store_watch(struct store *st, const char *path, const char *token);
 int store_unwatch(struct store *st, const char *path, const char *token);
 
@@ -88,12 +115,14 @@ struct store_event {
     char path[STORE_PATH_MAX];
     char token[STORE_TOKEN_MAX];
 };
-/* 1 got one, 0 none now, -ENOTCONN the store is gone. Never blocks. */
+/* 1 got one, 0 none now, -ENOTCONN the store is gone. Waits for nothing, but for
+ * the first replies of a store that was just started again. */
 int store_next_event(struct store *st, struct store_event *ev);
 
 /*
  * Transactions: between begin and a successful commit no one sees the changes;
  * -EAGAIN from commit: someone changed what we read or wrote, do all of it again.
+ * From begin: -ENOSPC, too many.
  */
 int store_txn_begin(struct store *st, store_txn *t);
 int store_txn_commit(struct store *st, store_txn t);

@@ -23,6 +23,11 @@ int xenbus_frontend_path(char out[STORE_PATH_MAX], domid_t fe, const char *cls, 
     return fits(snprintf(out, STORE_PATH_MAX, "/local/domain/%u/device/%s/%u", fe, cls, devid));
 }
 
+int xenbus_twin_path(char out[STORE_PATH_MAX], domid_t fe, const char *cls, unsigned devid)
+{
+    return fits(snprintf(out, STORE_PATH_MAX, "/local/domain/%u/twin/%s/%u", fe, cls, devid));
+}
+
 int xenbus_backend_init(struct xenbus_device *dev, struct store *st, domid_t be,
                         const char *cls, domid_t fe, unsigned devid)
 {
@@ -37,6 +42,21 @@ int xenbus_frontend_init(struct xenbus_device *dev, struct store *st, domid_t fe
     *dev = (struct xenbus_device){.store = st, .peer_domid = be, .state = XenbusStateUnknown};
     int err = xenbus_frontend_path(dev->own, fe, cls, devid);
     return err ? err : xenbus_backend_path(dev->peer, be, cls, fe, devid);
+}
+
+int xenbus_backend_set_peer(struct xenbus_device *dev, const char *cls, unsigned devid, const char *peer)
+{
+    char place[2][STORE_PATH_MAX];
+    if (xenbus_frontend_path(place[0], dev->peer_domid, cls, devid) < 0 ||
+        xenbus_twin_path(place[1], dev->peer_domid, cls, devid) < 0)
+        return -EINVAL;
+    for (int i = 0; i < 2; i++) {
+        if (strcmp(peer, place[i]) == 0) {
+            memcpy(dev->peer, place[i], sizeof(dev->peer));
+            return 0;
+        }
+    }
+    return -EINVAL;
 }
 
 static int read_state(struct xenbus_device *dev, store_txn t, const char *dir, uint64_t *out)
@@ -83,11 +103,27 @@ int xenbus_switch(struct xenbus_device *dev, enum xenbus_state to)
     return err;
 }
 
-enum xenbus_state xenbus_peer_state(struct xenbus_device *dev)
+bool xenbus_store_away(int err)
+{
+    return err == -ENOTCONN || err == -EAGAIN;
+}
+
+int xenbus_read_peer_state(struct xenbus_device *dev, enum xenbus_state *out)
 {
     uint64_t state;
+    int err = read_state(dev, STORE_NO_TXN, dev->peer, &state);
 
-    return read_state(dev, STORE_NO_TXN, dev->peer, &state) ? XenbusStateUnknown : (enum xenbus_state)state;
+    if (xenbus_store_away(err))
+        return err;
+    *out = err ? XenbusStateUnknown : (enum xenbus_state)state;
+    return 0;
+}
+
+enum xenbus_state xenbus_peer_state(struct xenbus_device *dev)
+{
+    enum xenbus_state state;
+
+    return xenbus_read_peer_state(dev, &state) ? XenbusStateUnknown : state;
 }
 
 const char *xenbus_state_name(enum xenbus_state s)

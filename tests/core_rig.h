@@ -18,6 +18,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
 
 #include "../hyp-shim/local/core/core.h"
 
@@ -26,19 +28,24 @@
 struct rig_process {
     int pidfd; /* the core's; 0: unused entry                                  */
     int life;  /* closing it is death; -1 dead                                 */
-    int core, store, extra; /* its ends; extra: of an opener that hangs; or -1 */
+    int core, store; /* its ends; or -1                                        */
+    int extra; /* its first other one; of an opener that hangs: its end; or -1 */
+    dev_t program; /* a device file, in this rig                               */
 };
 
 static struct {
     struct core core;
     int toolstack;       /* our end of its calls                               */
     int store_control;   /* what the core tells the store                      */
+    struct sockaddr_un adopt; /* where the next toolstack connects             */
+    socklen_t adopt_bytes;
     unsigned nprocesses;
     struct rig_process processes[RIG_PROCESSES];
     bool launch_fails;
 } rig;
 
 static char rig_libexec[64];
+static struct store_living rig_living; /* the first word to the last store         */
 
 static inline struct rig_process *rig_process(int pidfd)
 {
@@ -50,6 +57,8 @@ static inline struct rig_process *rig_process(int pidfd)
 
 static inline void rig_die(struct rig_process *p)
 {
+    if (rig.store_control == p->core)
+        rig.store_control = -1;
     core_close(&p->life);
     core_close(&p->core);
     core_close(&p->store);
@@ -68,7 +77,7 @@ static inline struct rig_process *rig_spawn(int *pidfd)
         p = &rig.processes[rig.nprocesses++];
     if (!p || pipe2(ends, O_CLOEXEC) < 0)
         return NULL;
-    *p = (struct rig_process){ ends[0], ends[1], -1, -1, -1 };
+    *p = (struct rig_process){ ends[0], ends[1], -1, -1, -1, 0 };
     *pidfd = ends[0];
     return p;
 }
@@ -84,8 +93,11 @@ static int rig_launch(struct core *core, struct domain *d, const struct launch *
     struct rig_process *p = rig.launch_fails ? NULL : rig_spawn(&d->pidfd);
     if (!p)
         return -EAGAIN;
+    struct stat st;
+    p->program = fstat(how->program_fd, &st) == 0 ? st.st_rdev : 0;
     p->core = rig_copy(how->core_fd);
-    p->store = how->store_fd >= 0 ? rig_copy(how->store_fd) : -1;
+    p->store = rig_copy(how->store_fd);
+    p->extra = how->nfds > 0 ? rig_copy(how->fds[0]) : -1;
     d->pid = 1;
     return 0;
 }
@@ -182,27 +194,78 @@ static inline void rig_folder(void)
     }
 }
 
-static inline void rig_start(void)
-{
-    int calls[2], store[2], listen = memfd_create("listen", MFD_CLOEXEC);
-    rig_folder();
-    memset(&rig, 0, sizeof(rig));
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls) < 0 ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, store) < 0)
-        abort();
-    const struct core_config config = { calls[0], store[0], listen, rig_libexec, &rig_ops };
-    if (core_init(&rig.core, &config) != 0)
-        abort();
-    rig.toolstack = calls[1];
-    rig.store_control = rig.processes[0].core; /* the store is the first process */
-    close(store[0]);
-    close(store[1]);
-    close(listen);
-}
-
 static inline void rig_turn(void)
 {
     core_turn(&rig.core, 0);
+}
+
+/* One packet: 1 got one, with *nfds descriptors that are the caller's; 0 none. */
+static inline int rig_receive(int sock, struct core_reply *r, int fds[HYP_FDS_MAX], unsigned *nfds)
+{
+    struct rights in;
+    int flags;
+    ssize_t n = rights_receive(sock, r, sizeof(*r), &in, HYP_FDS_MAX, &flags);
+    if (n != (ssize_t)sizeof(*r))
+        return 0;
+    *nfds = in.n;
+    memcpy(fds, in.fd, in.n * sizeof(int));
+    return 1;
+}
+
+/* Makes the store as a toolstack does, once or again: the errno of the call.  Then
+ * it is the newest process, and its first word has been heard. */
+static inline int rig_store(void)
+{
+    const struct core_call_create c = { .h = { CORE_OP_DOMAIN_CREATE, 0 }, .nfds = 3,
+                                        .cfg = { .class_id = HYP_CLASS_STORE, .name = "store" } };
+    struct core_reply r = { .op = CORE_OP_NONE };
+    struct store_living living;
+    int none[HYP_FDS_MAX], fds[3] = { STDERR_FILENO, memfd_create("listen", MFD_CLOEXEC),
+                                      memfd_create("journal", MFD_CLOEXEC) };
+    unsigned nfds;
+    rights_send(rig.toolstack, &c, sizeof(c), fds, 3);
+    close(fds[1]);
+    close(fds[2]);
+    rig_turn();
+    while (r.op != CORE_OP_DOMAIN_CREATE && rig_receive(rig.toolstack, &r, none, &nfds)) /* events first */
+        while (nfds > 0)
+            close(none[--nfds]);
+    struct domain *d = domain_find(&rig.core, LOCAL_DOMID_STORE);
+    if (r.error || !d)
+        return r.error ? r.error : -EIO;
+    rig.store_control = rig_process(d->pidfd)->core;
+    if (recv(rig.store_control, &living, sizeof(living), MSG_DONTWAIT) != (ssize_t)sizeof(living) ||
+        living.op != STORE_CONTROL_LIVING)
+        return -EPROTO;
+    rig_living = living;
+    return 0;
+}
+
+/* The next toolstack, once the last one is gone. */
+static inline int rig_adopt(void)
+{
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (connect(sock, (const struct sockaddr *)&rig.adopt, rig.adopt_bytes) < 0)
+        abort();
+    rig_turn();
+    return sock;
+}
+
+static inline void rig_start(void)
+{
+    int calls[2], adopt = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    rig_folder();
+    memset(&rig, 0, sizeof(rig));
+    rig.adopt.sun_family = AF_UNIX; /* and no name: the kernel gives it one that is no file */
+    rig.adopt_bytes = sizeof(rig.adopt);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls) < 0 ||
+        bind(adopt, (const struct sockaddr *)&rig.adopt, sizeof(sa_family_t)) < 0 || listen(adopt, 4) < 0 ||
+        getsockname(adopt, (struct sockaddr *)&rig.adopt, &rig.adopt_bytes) < 0)
+        abort();
+    const struct core_config config = { calls[0], adopt, rig_libexec, &rig_ops };
+    rig.toolstack = calls[1];
+    if (core_init(&rig.core, &config) != 0 || rig_store() != 0)
+        abort();
 }
 
 static inline void rig_stop(void)
@@ -219,19 +282,6 @@ static inline void rig_stop(void)
         rig_die(&rig.processes[i]);
     for (unsigned i = 0; i < rig.core.nhelpers; i++)
         core_close(&rig.core.helpers[i]);
-}
-
-/* One packet: 1 got one, with *nfds descriptors that are the caller's; 0 none. */
-static inline int rig_receive(int sock, struct core_reply *r, int fds[HYP_FDS_MAX], unsigned *nfds)
-{
-    struct rights in;
-    int flags;
-    ssize_t n = rights_receive(sock, r, sizeof(*r), &in, HYP_FDS_MAX, &flags);
-    if (n != (ssize_t)sizeof(*r))
-        return 0;
-    *nfds = in.n;
-    memcpy(fds, in.fd, in.n * sizeof(int));
-    return 1;
 }
 
 /* ------------------------------------------------------------------ invariants */
@@ -253,19 +303,20 @@ static inline bool rig_in_table(const struct domain *d)
 static inline void rig_check_pools(uint64_t pages[CORE_DOMAINS_MAX])
 {
     const struct core *c = &rig.core;
-    unsigned filling = 0;
     for (unsigned i = 0; i < c->pools_end + 1 && i < CORE_POOLS_MAX; i++) {
         const struct pool *p = &c->pools[i];
-        if (p->state == POOL_FREE) {
-            RIG_MUST(p->granter == NULL && p->pages == 0);
+        if (!p->granter) {
+            RIG_MUST(p->pages == 0 && !p->grantee.domain && !p->spare.domain);
             continue;
         }
         RIG_MUST(i < c->pools_end && rig_in_table(p->granter) && p->fd >= 0);
-        RIG_MUST(!p->grantee || rig_in_table(p->grantee));
+        RIG_MUST(!p->grantee.domain || rig_in_table(p->grantee.domain));
+        RIG_MUST(!p->spare.domain || rig_in_table(p->spare.domain));
+        RIG_MUST(p->grantee.domain || !p->spare.domain);
+        RIG_MUST(p->grantee.domain != p->granter && p->spare.domain != p->granter);
+        RIG_MUST(!p->spare.domain || p->spare.domain != p->grantee.domain);
         RIG_MUST(p->pages > 0 && p->first >= 8 && p->first + p->pages > p->first);
-        RIG_MUST(p->grantee || p->mapped == 0);
-        filling += p->state == POOL_FILLING;
-        RIG_MUST(p->state != POOL_FILLING || p->granter->filling == p);
+        RIG_MUST((p->grantee.domain || p->grantee.mapped == 0) && (p->spare.domain || p->spare.mapped == 0));
         struct stat st;
         RIG_MUST(fstat(p->fd, &st) == 0 && st.st_size == (off_t)p->pages * HYP_PAGE_SIZE);
         RIG_MUST(fcntl(p->fd, F_GET_SEALS) >= (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW));
@@ -276,7 +327,6 @@ static inline void rig_check_pools(uint64_t pages[CORE_DOMAINS_MAX])
                 RIG_MUST(q->first + q->pages <= p->first || p->first + p->pages <= q->first);
         }
     }
-    RIG_MUST(filling == c->filling);
 }
 
 static inline void rig_check_channels(void)
@@ -339,7 +389,9 @@ static inline void rig_check(void)
         RIG_MUST((d->rights & HYP_MAY_CONTROL) == 0 || i == 0);
         RIG_MUST(d->refused <= d->calls);
         for (unsigned j = 0; j < i; j++)
-            RIG_MUST(c->domains[j].state == DOMAIN_FREE || c->domains[j].domid != d->domid);
+            RIG_MUST(!(d->domid == LOCAL_DOMID_STORE ? rig_in_table(&c->domains[j])
+                                                     : c->domains[j].state != DOMAIN_FREE) ||
+                     c->domains[j].domid != d->domid); /* a dead store may be told of later */
     }
 }
 

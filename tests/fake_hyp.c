@@ -10,12 +10,14 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../hyp-shim/local/limits.h"
 
 #define FIRST_REF  8u  /* as Xen, whose first references are reserved */
 #define REF_GAP    3u  /* pools never touch: ref + 1 past the end is no grant */
+#define DEVICES_MAX 64
 #define SLOTS_MAX  CORE_POOLS_EACH
 #define ALL_RIGHTS (HYP_MAY_GRANT | HYP_MAY_MAP | HYP_MAY_EVTCHN | HYP_MAY_DEVICE | HYP_MAY_CONTROL)
 
@@ -35,6 +37,9 @@ struct fake_hyp {
     int wake; /* eventfd, not zero while there are events */
     unsigned npools, nevtchns;
     bool faulted;
+    bool store_taken; /* hyp_store_fd() gave it */
+    unsigned ndevices;
+    struct { uint32_t number; int fd; } device[DEVICES_MAX]; /* there and not taken */
 };
 
 /* Lives until its owner ended it or died, and the last map of it is gone. */
@@ -42,7 +47,7 @@ struct fake_pool {
     struct hyp_pool_common c;
     struct fake_hyp *owner; /* NULL: dead */
     struct fake_pool *next;
-    domid_t grantee;
+    domid_t grantee, spare; /* DOMID_INVALID: none */
     int memfd;
     unsigned mapped;
     bool rdonly;
@@ -88,6 +93,7 @@ static struct fake_hyp *domains;
 static grant_ref_t next_ref = FIRST_REF;
 static evtchn_port_t next_port = 1;
 static unsigned leaked;
+static int (*store_connect)(domid_t); /* NULL: no store */
 
 static struct fake_hyp *domain_find(domid_t domid)
 {
@@ -117,8 +123,10 @@ static struct fake_hyp *peer_find(const struct fake_hyp *h, domid_t domid)
 static void event_push(struct fake_hyp *to, struct hyp_event ev)
 {
     struct fake_event *e = calloc(1, sizeof(*e));
-    if (!e)
+    struct timespec now;
+    if (!e || clock_gettime(CLOCK_MONOTONIC, &now))
         abort();
+    ev.at_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     e->ev = ev;
     struct fake_event **at = &to->events;
     while (*at)
@@ -168,10 +176,18 @@ static int fake_restrict(struct hyp *hyp, uint32_t keep)
     return 0;
 }
 
+static int fake_store_connect(struct hyp *hyp)
+{
+    const struct fake_hyp *h = (const struct fake_hyp *)hyp;
+    return store_connect ? store_connect(h->c.domid) : -EAGAIN;
+}
+
 static int fake_store_fd(struct hyp *hyp)
 {
-    (void)hyp;
-    return -ENOENT;
+    struct fake_hyp *h = (struct fake_hyp *)hyp;
+    int fd = h->store_taken || !store_connect ? -ENOENT : fake_store_connect(hyp);
+    h->store_taken |= fd >= 0;
+    return fd;
 }
 
 /* ------------------------------------------------------------------- pools */
@@ -227,7 +243,8 @@ static int pool_make(struct fake_hyp *h, domid_t grantee, size_t pages, unsigned
         return -ENOMEM;
     }
     *p = (struct fake_pool){ .c = { &fake_ops, base, pages, 0 }, .owner = h, .next = h->pools,
-                             .grantee = grantee, .memfd = fd, .rdonly = flags & HYP_POOL_RDONLY };
+                             .grantee = grantee, .spare = DOMID_INVALID, .memfd = fd,
+                             .rdonly = flags & HYP_POOL_RDONLY };
     pool_number(p);
     h->pools = p;
     h->npools++;
@@ -261,6 +278,31 @@ static int fake_pool_regrant(struct hyp_pool *pool, domid_t grantee)
     return err;
 }
 
+static int fake_pool_share(struct hyp_pool *pool, domid_t spare)
+{
+    struct fake_pool *p = (struct fake_pool *)pool;
+    pthread_mutex_lock(&lock);
+    bool peers = peer_find(p->owner, spare) && domain_find(p->grantee) && spare != p->grantee;
+    int err = !(p->owner->rights & HYP_MAY_GRANT) ? -EPERM
+              : !peers                            ? -ESRCH
+              : p->spare != DOMID_INVALID         ? -EBUSY
+                                                  : 0;
+    if (err == 0)
+        p->spare = spare;
+    pthread_mutex_unlock(&lock);
+    return err;
+}
+
+/* The spare of a dead grantee is the grantee, by the same references. */
+static void pool_inherit(struct fake_pool *p, domid_t dead)
+{
+    if (p->grantee == dead && p->spare != DOMID_INVALID)
+        p->grantee = p->spare;
+    else if (p->spare != dead)
+        return;
+    p->spare = DOMID_INVALID;
+}
+
 static int fake_pool_end(struct hyp_pool *pool)
 {
     struct fake_pool *p = (struct fake_pool *)pool;
@@ -285,7 +327,8 @@ static struct fake_pool *grant_find(const struct fake_hyp *h, domid_t granter, g
     if (!(h->rights & HYP_MAY_MAP))
         return NULL;
     for (struct fake_pool *p = g ? g->pools : NULL; p; p = p->next)
-        if (p->grantee == h->c.domid && (grant_ref_t)(ref - p->c.first) < p->c.pages)
+        if ((p->grantee == h->c.domid || p->spare == h->c.domid) &&
+            (grant_ref_t)(ref - p->c.first) < p->c.pages)
             return p;
     return NULL;
 }
@@ -617,26 +660,50 @@ static void fake_close(struct hyp *hyp)
         next = ch->next;
         evtchn_drop(ch);
     }
+    for (unsigned i = 0; i < h->ndevices; i++)
+        close(h->device[i].fd);
     for (struct fake_event *e; (e = h->events); free(e))
         h->events = e->next;
     close(h->wake);
     UNLINK(domains, h);
-    for (struct fake_hyp *o = domains; o; o = o->next)
+    for (struct fake_hyp *o = domains; o; o = o->next) {
+        for (struct fake_pool *p = o->pools; p; p = p->next)
+            pool_inherit(p, h->c.domid);
         event_push(o, (struct hyp_event){ .kind = HYP_EV_DEATH, .domid = h->c.domid });
+    }
     free(h);
     pthread_mutex_unlock(&lock);
+}
+
+/* ----------------------------------------------------------------- devices */
+
+static int fake_device_acquire(struct hyp *hyp, uint32_t number, int *fd)
+{
+    struct fake_hyp *h = (struct fake_hyp *)hyp;
+    pthread_mutex_lock(&lock);
+    int err = h->rights & HYP_MAY_DEVICE ? -EAGAIN : -EPERM;
+    for (unsigned i = 0; err == -EAGAIN && i < h->ndevices; i++)
+        if (h->device[i].number == number) {
+            *fd = h->device[i].fd;
+            h->device[i] = h->device[--h->ndevices];
+            err = 0;
+        }
+    pthread_mutex_unlock(&lock);
+    return err;
 }
 
 static const struct hyp_ops fake_ops = {
     .name = "fake",
     .close = fake_close,
     .store_fd = fake_store_fd,
+    .store_connect = fake_store_connect,
     .fd = fake_fd,
     .next_event = fake_next_event,
     .ready = fake_ready,
     .restrict_to = fake_restrict,
     .pool_create = fake_pool_create,
     .pool_regrant = fake_pool_regrant,
+    .pool_share = fake_pool_share,
     .pool_end = fake_pool_end,
     .pool_faulted = fake_pool_faulted,
     .map_open = fake_map_open,
@@ -654,6 +721,7 @@ static const struct hyp_ops fake_ops = {
     .evtchn_notify = fake_evtchn_notify,
     .evtchn_clear = fake_evtchn_clear,
     .evtchn_close = fake_evtchn_close,
+    .device_acquire = fake_device_acquire,
 };
 
 struct hyp *fake_hyp_new(domid_t domid)
@@ -679,6 +747,23 @@ void fake_hyp_fault(struct hyp *grantee)
     __atomic_store_n(&((struct fake_hyp *)grantee)->faulted, true, __ATOMIC_RELAXED);
 }
 
+void fake_hyp_store(int (*connect)(domid_t))
+{
+    store_connect = connect;
+}
+
+void fake_hyp_device(struct hyp *hyp, uint32_t number, int fd)
+{
+    struct fake_hyp *h = (struct fake_hyp *)hyp;
+    pthread_mutex_lock(&lock);
+    if (h->ndevices == DEVICES_MAX)
+        abort();
+    h->device[h->ndevices].number = number;
+    h->device[h->ndevices++].fd = fd;
+    event_push(h, (struct hyp_event){ .kind = HYP_EV_DEVICE, .domid = h->c.domid, .device = number });
+    pthread_mutex_unlock(&lock);
+}
+
 void fake_hyp_stop(struct hyp *hyp)
 {
     pthread_mutex_lock(&lock);
@@ -693,6 +778,7 @@ unsigned fake_hyp_reset(void)
     for (struct fake_hyp *h = domains; h; h = h->next)
         n++;
     leaked = 0;
+    store_connect = NULL;
     next_ref = FIRST_REF;
     next_port = 1;
     pthread_mutex_unlock(&lock);

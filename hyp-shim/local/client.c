@@ -75,6 +75,7 @@ static int event_keep(struct local_hyp *h, const struct core_reply *r)
         .domid = (domid_t)r->u.event.domid,
         .device = r->u.event.device,
         .error = r->u.event.error,
+        .at_ns = r->u.event.at_ns,
     };
     return 0;
 }
@@ -200,6 +201,16 @@ static int simple_call(struct local_hyp *h, struct core_call *call, size_t bytes
     return err;
 }
 
+/* A call whose reply is nfds descriptors. */
+static int call_for_fds(struct local_hyp *h, struct core_call *call, size_t bytes, int *fds, unsigned nfds)
+{
+    struct core_reply unused;
+    pthread_mutex_lock(&h->lock);
+    int err = client_call(h, call, bytes, &unused, fds, nfds);
+    pthread_mutex_unlock(&h->lock);
+    return err;
+}
+
 static int client_ready(struct hyp *hyp)
 {
     struct core_call call = { .op = CORE_OP_READY };
@@ -216,11 +227,7 @@ static int client_device_acquire(struct hyp *hyp, uint32_t device, int *fd)
 {
     struct core_call_device call = { .h.op = CORE_OP_DEVICE_ACQUIRE, .domid = hyp_domid(hyp),
                                      .device = device };
-    struct core_reply reply;
-    pthread_mutex_lock(&of(hyp)->lock);
-    int err = client_call(of(hyp), &call.h, sizeof(call), &reply, fd, 1);
-    pthread_mutex_unlock(&of(hyp)->lock);
-    return err;
+    return call_for_fds(of(hyp), &call.h, sizeof(call), fd, 1);
 }
 
 /* ---------------------------------------------------------- event channels */
@@ -345,13 +352,31 @@ static int client_domain_destroy(struct hyp *hyp, domid_t domid)
     return domain_call(hyp, CORE_OP_DOMAIN_DESTROY, domid, 0, NULL);
 }
 
-static int client_domain_info(struct hyp *hyp, domid_t domid, struct hyp_domain_info *out)
+/* Of the first living domain from that number on. */
+static int info_from(struct hyp *hyp, uint32_t domid, struct hyp_domain_info *out)
 {
+    struct core_call_domain call = { .h.op = CORE_OP_DOMAIN_INFO, .domid = domid };
     struct core_reply reply;
-    int err = domain_call(hyp, CORE_OP_DOMAIN_INFO, domid, 0, &reply);
+    int err = simple_call(of(hyp), &call.h, sizeof(call), &reply);
     if (err == 0)
         *out = reply.u.info;
     return err;
+}
+
+static int client_domain_info(struct hyp *hyp, domid_t domid, struct hyp_domain_info *out)
+{
+    struct hyp_domain_info info;
+    int err = info_from(hyp, domid, &info);
+    if (err == -ENOENT || (err == 0 && info.domid != domid))
+        return -ESRCH;
+    if (err == 0)
+        *out = info;
+    return err;
+}
+
+static int client_domain_next(struct hyp *hyp, domid_t after, struct hyp_domain_info *out)
+{
+    return info_from(hyp, (uint32_t)after + 1, out);
 }
 
 static int client_domain_holding(struct hyp *hyp, domid_t domid, unsigned n, struct hyp_holding *out)
@@ -393,13 +418,36 @@ static int client_device_release(struct hyp *hyp, domid_t domid, uint32_t device
     return simple_call(of(hyp), &call.h, sizeof(call), NULL);
 }
 
+static int client_end(struct hyp *hyp)
+{
+    struct core_call call = { .op = CORE_OP_END };
+    return simple_call(of(hyp), &call, sizeof(call), NULL);
+}
+
+int hyp_local_parcel(struct hyp *hyp, int parcel[2])
+{
+    struct core_call call = { .op = CORE_OP_PARCEL };
+    return call_for_fds(of(hyp), &call, sizeof(call), parcel, 2);
+}
+
 /* ------------------------------------------------------------------ handle */
+
+static int client_store_connect(struct hyp *hyp)
+{
+    struct core_call call = { .op = CORE_OP_STORE_CONNECT };
+    int fd, err = call_for_fds(of(hyp), &call, sizeof(call), &fd, 1);
+    return err ? err : fd;
+}
 
 static int client_store_fd(struct hyp *hyp)
 {
-    int fd = of(hyp)->store_fd;
-    of(hyp)->store_fd = -1;
-    return fd < 0 ? -ENOENT : fd;
+    struct local_hyp *h = of(hyp);
+    if (h->store_taken)
+        return -ENOENT;
+    int fd = h->store_fd >= 0 ? h->store_fd : client_store_connect(hyp);
+    h->store_taken = fd >= 0;
+    h->store_fd = -1;
+    return fd;
 }
 
 static int client_fd(const struct hyp *hyp)
@@ -435,12 +483,14 @@ const struct hyp_ops client_ops = {
     .name = "local",
     .close = client_close,
     .store_fd = client_store_fd,
+    .store_connect = client_store_connect,
     .fd = client_fd,
     .next_event = client_next_event,
     .ready = client_ready,
     .restrict_to = client_restrict,
     .pool_create = client_pool_create,
     .pool_regrant = client_pool_regrant,
+    .pool_share = client_pool_share,
     .pool_end = client_pool_end,
     .pool_faulted = client_pool_faulted,
     .map_open = client_map_open,
@@ -464,10 +514,12 @@ const struct hyp_ops client_ops = {
     .domain_stop = client_domain_stop,
     .domain_destroy = client_domain_destroy,
     .domain_info = client_domain_info,
+    .domain_next = client_domain_next,
     .domain_holding = client_domain_holding,
     .domain_proc = client_domain_proc,
     .device_assign = client_device_assign,
     .device_release = client_device_release,
+    .end = client_end,
 };
 
 /* hyp_fd(): level-triggered, so it stays readable while either has something. */
@@ -526,7 +578,8 @@ int hyp_local_open(struct hyp **out, int core_fd, int store_fd)
     return 0;
 }
 
-int hyp_local_attach(struct hyp **out, const char *path)
+/* A SOCK_SEQPACKET socket that is connected to a path, or a negative errno. */
+static int connect_to(const char *path)
 {
     struct sockaddr_un addr = { .sun_family = AF_UNIX };
     size_t length = strlen(path);
@@ -534,13 +587,20 @@ int hyp_local_attach(struct hyp **out, const char *path)
         return -ENAMETOOLONG;
     memcpy(addr.sun_path, path, length);
     int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (sock < 0)
-        return -errno;
+    if (sock < 0 || connect(sock, (const struct sockaddr *)&addr, sizeof(addr)) == 0)
+        return sock < 0 ? -errno : sock;
+    int err = -errno;
+    close(sock);
+    return err;
+}
+
+int hyp_local_attach(struct hyp **out, const char *path)
+{
     struct attach_reply reply = { 0 };
     struct rights fds = { 0 };
-    int got = 0;
-    if (connect(sock, (const struct sockaddr *)&addr, sizeof(addr)))
-        got = errno == ECONNREFUSED ? -ENOENT : -errno;
+    int got = 0, sock = connect_to(path);
+    if (sock < 0)
+        return sock == -ECONNREFUSED ? -ENOENT : sock;
     while (got == 0 && (got = receive(sock, &reply, sizeof(reply), &fds)) == 0)
         got = wait_for(sock, POLLIN);
     close(sock);
@@ -555,4 +615,21 @@ int hyp_local_attach(struct hyp **out, const char *path)
         return err;
     }
     return hyp_local_open(out, fds.fd[0], fds.fd[1]);
+}
+
+int hyp_local_adopt(struct hyp **out, const char *path, int parcel[2])
+{
+    struct hyp *hyp;
+    int sock = connect_to(path);
+    if (sock < 0)
+        return sock;
+    int err = hyp_local_open(&hyp, sock, -1);
+    if (err)
+        return err == -ENOTCONN ? -EBUSY : err; /* the core hung up */
+    err = hyp_local_parcel(hyp, parcel);
+    if (err)
+        hyp_close(hyp);
+    else
+        *out = hyp;
+    return err;
 }

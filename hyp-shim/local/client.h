@@ -97,7 +97,8 @@ struct local_hyp {
     struct hyp_common c;
     pthread_mutex_t lock;
     int core_fd;
-    int store_fd; /* -1: taken                                                  */
+    int store_fd; /* -1: to be had from the core                                */
+    bool store_taken;
     int wake_fd;  /* eventfd, not zero while `events` has something             */
     int poll_fd;  /* epoll over core_fd and wake_fd                             */
     uint32_t seq;
@@ -123,6 +124,7 @@ int client_call(struct local_hyp *h, struct core_call *call, size_t bytes, struc
 extern const struct hyp_ops client_ops;
 int client_pool_create(struct hyp *hyp, domid_t grantee, size_t pages, unsigned flags, struct hyp_pool **out);
 int client_pool_regrant(struct hyp_pool *pool, domid_t grantee);
+int client_pool_share(struct hyp_pool *pool, domid_t spare);
 int client_pool_end(struct hyp_pool *pool);
 int client_pool_faulted(const struct hyp_pool *pool);
 int client_map_open(struct hyp *hyp, domid_t granter, struct hyp_map **out);

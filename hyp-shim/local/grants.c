@@ -71,22 +71,33 @@ static int pool_call(struct local_hyp *h, uint32_t op, domid_t peer, grant_ref_t
     return client_call(h, &call.h, sizeof(call), reply, fds, nfds);
 }
 
+/* Maps our own pool and allocates all its pages, so that no one meets a fault
+ * that cannot be served: huge ones when it is mapped, or that fails. */
+static int pool_map(struct local_pool *p, int fd, size_t bytes)
+{
+    int err = range_map(&p->range, fd, bytes, PROT_READ | PROT_WRITE, false, is_huge(fd, bytes), &p->faulted);
+    if (err == 0 && madvise(range_base(&p->range), p->range.bytes, MADV_POPULATE_WRITE) && errno != EINVAL) {
+        range_unmap(&p->range);
+        err = -ENOMEM;
+    }
+    return err;
+}
+
 static int pool_make(struct local_hyp *h, struct local_pool *p, domid_t grantee, size_t pages, unsigned flags)
 {
     struct core_call_pool_create call = { .h.op = CORE_OP_POOL_CREATE, .grantee = grantee,
                                           .flags = flags, .pages = pages };
-    struct core_reply reply, ended;
+    struct core_reply reply = { .error = -ENOTCONN }, ended;
     int fd = -1;
     int err = client_call(h, &call.h, sizeof(call), &reply, &fd, 1);
     if (err == 0) {
-        size_t bytes = pages * HYP_PAGE_SIZE;
-        err = range_map(&p->range, fd, bytes, PROT_READ | PROT_WRITE, true, is_huge(fd, bytes), &p->faulted);
+        err = pool_map(p, fd, pages * HYP_PAGE_SIZE);
         close(fd);
-        if (err)
-            pool_call(h, CORE_OP_POOL_END, 0, reply.u.pool.first, &ended, NULL, 0);
-    } else if (err == -EMFILE && reply.error == 0) {
-        pool_call(h, CORE_OP_POOL_END, 0, reply.u.pool.first, &ended, NULL, 0);
     }
+    if (err && reply.error == 0)
+        pool_call(h, CORE_OP_POOL_END, 0, reply.u.pool.first, &ended, NULL, 0);
+    if (err == -ENOMEM && !(flags & CORE_POOL_SMALL))
+        return pool_make(h, p, grantee, pages, flags | CORE_POOL_SMALL);
     if (err)
         return err;
     p->c = (struct hyp_pool_common){ &client_ops, range_base(&p->range), pages, reply.u.pool.first };
@@ -120,6 +131,16 @@ int client_pool_regrant(struct hyp_pool *pool, domid_t grantee)
     int err = pool_call(p->hyp, CORE_OP_POOL_REGRANT, grantee, p->c.first, &reply, NULL, 0);
     if (err == 0)
         p->c.first = reply.u.pool.first;
+    pthread_mutex_unlock(&p->hyp->lock);
+    return err;
+}
+
+int client_pool_share(struct hyp_pool *pool, domid_t spare)
+{
+    struct local_pool *p = (struct local_pool *)pool;
+    struct core_reply reply;
+    pthread_mutex_lock(&p->hyp->lock);
+    int err = pool_call(p->hyp, CORE_OP_POOL_SHARE, spare, p->c.first, &reply, NULL, 0);
     pthread_mutex_unlock(&p->hyp->lock);
     return err;
 }

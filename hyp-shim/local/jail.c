@@ -37,6 +37,7 @@ static const char *const blk_syscalls[] = {
     "ppoll", "read", "write", "recvmsg", "sendmsg", /* doorbells, core, store  */
     "io_uring_enter", "io_uring_register",          /* the device              */
     "mmap", "munmap", "close",                      /* pools come and go       */
+    "epoll_ctl",                                    /* a store that came again */
     "lseek", "ioctl",                               /* how big is the device   */
     "futex", "clock_gettime", "rt_sigreturn", "exit_group", NULL,
 };
@@ -63,6 +64,8 @@ static const char *const net_syscalls[] = {
     "sendto", "recvfrom", "poll",                   /* net_af_packet, net_af_xdp      */
     "readv", "writev",                              /* net_tap                        */
     "epoll_wait",                                   /* EAL's interrupt thread         */
+    "setsockopt",                                   /* its uplink's filter goes       */
+    "epoll_ctl",                                    /* a store that came again        */
     "mmap", "munmap", "close",                      /* pools come and go              */
     "futex", "clock_gettime", "rt_sigreturn", "exit_group",
     "restart_syscall", NULL, /* a timed poll() goes on after SIGSTOP and SIGCONT */
@@ -86,6 +89,7 @@ static const char *const netdev_syscalls[] = {
     "unshare", "setns",                             /* an uplink's namespace, a guest's    */
     "openat",                                       /* what jail_confine_to() left         */
     "socket", "bind", "shutdown", "ioctl", "bpf",   /* what a driver domain gets           */
+    "setsockopt",                                   /* and where it gets nothing yet       */
     "close", "exit_group", NULL,
 };
 /* clang-format on */
@@ -228,31 +232,35 @@ int jail_confine(const char **step)
 /* A call with limits on its arguments: one rule each; any of the class may match. */
 static const struct limit {
     const char *name;
-    struct scmp_arg_cmp arg;
-    enum hyp_class only; /* 0: every class that has the call */
+    struct scmp_arg_cmp arg[2]; /* the second one with op 0: there is none */
+    enum hyp_class only;        /* 0: every class that has the call        */
 } limits[] = {
-    { "mmap", { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 }, 0 },
-    { "mprotect", { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 }, 0 },
-    { "ioctl", { 1, SCMP_CMP_EQ, BLKSSZGET, 0 }, HYP_CLASS_BLK },
-    { "ioctl", { 1, SCMP_CMP_EQ, BLKPBSZGET, 0 }, HYP_CLASS_BLK },
-    { "ioctl", { 1, SCMP_CMP_EQ, TCGETS, 0 }, HYP_CLASS_NBD }, /* isatty(), before each line of a log */
+    { "mmap", { { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 } }, 0 },
+    { "mprotect", { { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 } }, 0 },
+    { "ioctl", { { 1, SCMP_CMP_EQ, BLKSSZGET, 0 } }, HYP_CLASS_BLK },
+    { "ioctl", { { 1, SCMP_CMP_EQ, BLKPBSZGET, 0 } }, HYP_CLASS_BLK },
+    { "ioctl", { { 1, SCMP_CMP_EQ, TCGETS, 0 } }, HYP_CLASS_NBD }, /* isatty(), before each line of a log */
     /* To where its socket is bound, and nowhere else. */
-    { "sendto", { 4, SCMP_CMP_EQ, 0, 0 }, 0 },
-    { "unshare", { 0, SCMP_CMP_EQ, CLONE_NEWNET, 0 }, HYP_CLASS_NETDEV },
-    { "setns", { 1, SCMP_CMP_EQ, CLONE_NEWNET, 0 }, HYP_CLASS_NETDEV },
-    { "bpf", { 0, SCMP_CMP_EQ, BPF_MAP_CREATE, 0 }, HYP_CLASS_NETDEV },
-    { "bpf", { 0, SCMP_CMP_EQ, BPF_PROG_LOAD, 0 }, HYP_CLASS_NETDEV },
-    { "socket", { 0, SCMP_CMP_EQ, AF_INET, 0 }, HYP_CLASS_NETDEV },
-    { "socket", { 0, SCMP_CMP_EQ, AF_NETLINK, 0 }, HYP_CLASS_NETDEV },
-    { "socket", { 0, SCMP_CMP_EQ, AF_PACKET, 0 }, HYP_CLASS_NETDEV },
-    { "socket", { 0, SCMP_CMP_EQ, AF_XDP, 0 }, HYP_CLASS_NETDEV },
-    { "ioctl", { 1, SCMP_CMP_EQ, SIOCGSKNS, 0 }, HYP_CLASS_NETDEV }, /* the namespace it is in      */
-    { "ioctl", { 1, SCMP_CMP_EQ, SIOCETHTOOL, 0 }, HYP_CLASS_NETDEV },
-    { "ioctl", { 1, SCMP_CMP_EQ, TUNSETIFF, 0 }, HYP_CLASS_NETDEV },
+    { "sendto", { { 4, SCMP_CMP_EQ, 0, 0 } }, 0 },
+    { "unshare", { { 0, SCMP_CMP_EQ, CLONE_NEWNET, 0 } }, HYP_CLASS_NETDEV },
+    { "setns", { { 1, SCMP_CMP_EQ, CLONE_NEWNET, 0 } }, HYP_CLASS_NETDEV },
+    { "bpf", { { 0, SCMP_CMP_EQ, BPF_MAP_CREATE, 0 } }, HYP_CLASS_NETDEV },
+    { "bpf", { { 0, SCMP_CMP_EQ, BPF_PROG_LOAD, 0 } }, HYP_CLASS_NETDEV },
+    { "socket", { { 0, SCMP_CMP_EQ, AF_INET, 0 } }, HYP_CLASS_NETDEV },
+    { "socket", { { 0, SCMP_CMP_EQ, AF_NETLINK, 0 } }, HYP_CLASS_NETDEV },
+    { "socket", { { 0, SCMP_CMP_EQ, AF_PACKET, 0 } }, HYP_CLASS_NETDEV },
+    { "socket", { { 0, SCMP_CMP_EQ, AF_XDP, 0 } }, HYP_CLASS_NETDEV },
+    { "ioctl", { { 1, SCMP_CMP_EQ, SIOCGSKNS, 0 } }, HYP_CLASS_NETDEV }, /* the namespace it is in      */
+    { "ioctl", { { 1, SCMP_CMP_EQ, SIOCETHTOOL, 0 } }, HYP_CLASS_NETDEV },
+    { "ioctl", { { 1, SCMP_CMP_EQ, TUNSETIFF, 0 } }, HYP_CLASS_NETDEV },
+    /* An uplink's sockets take no frame before their driver domain serves. */
+    { "setsockopt", { { 1, SCMP_CMP_EQ, SOL_SOCKET, 0 }, { 2, SCMP_CMP_EQ, SO_ATTACH_FILTER, 0 } },
+      HYP_CLASS_NETDEV },
+    { "setsockopt", { { 1, SCMP_CMP_EQ, SOL_SOCKET, 0 }, { 2, SCMP_CMP_EQ, SO_DETACH_FILTER, 0 } },
+      HYP_CLASS_NET },
+    { "setsockopt", { { 0, SCMP_CMP_GE, 0, 0 } }, HYP_CLASS_NBD }, /* nbdkit's own affair */
     /* A restricted ring refuses most operations itself, but some need no ring. */
-    { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE, 0 }, 0 },
-    { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE2, 0 }, 0 },
-    { "io_uring_register", { 1, SCMP_CMP_EQ, IORING_REGISTER_BUFFERS_UPDATE, 0 }, 0 },
+    { "io_uring_register", { { 1, SCMP_CMP_EQ, IORING_REGISTER_BUFFERS_UPDATE, 0 } }, 0 },
 };
 
 static int allow(scmp_filter_ctx filter, enum hyp_class cls, const char *name)
@@ -267,7 +275,8 @@ static int allow(scmp_filter_ctx filter, enum hyp_class cls, const char *name)
         limited = true;
         if (limits[i].only && limits[i].only != cls)
             continue;
-        int err = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, nr, 1, &limits[i].arg);
+        const struct scmp_arg_cmp *arg = limits[i].arg;
+        int err = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, nr, arg[1].op ? 2 : 1, arg);
         if (err)
             return err;
     }

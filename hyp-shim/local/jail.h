@@ -55,7 +55,8 @@ int jail_confine_to(const int *paths, unsigned npaths, const char **step);
  * seccomp for all threads at once (TSYNC): the class's allow-list, arguments
  * checked where they matter (no PROT_EXEC in mmap and mprotect; ioctl only for
  * a disk's sector sizes; io_uring_register only to update the files and buffers
- * of a ring; what the keeper may make); anything else kills the process.
+ * of a ring; setsockopt only for an uplink's filter; what the keeper may make);
+ * anything else kills the process.
  * Call it in the main thread.  malloc and free are not usable after it where
  * the class has no brk.  Returns as jail_confine().
  */

@@ -8,6 +8,7 @@
 #define CORE_EVTCHNS_EACH  48   /* allocated by one domain; it may bind any number */
 #define CORE_DEVICES_EACH  64   /* of one driver domain                           */
 #define CORE_DEVICES_MAX   512
+#define CORE_STORE_CONNECTS 8   /* of one domain to one store; the toolstack: any  */
 #define CORE_BUDGET        16   /* calls served for one domain in one turn        */
 /* No domain can use up what another may have: every share exists. */
 #define CORE_POOLS_MAX     (CORE_DOMAINS_MAX * CORE_POOLS_EACH)

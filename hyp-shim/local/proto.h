@@ -18,7 +18,31 @@
 #include "../hyp.h"
 #include "limits.h"
 
-#define CORE_PROTO_VERSION 1u
+/*
+ * How it all starts.  The first toolstack makes a socket pair and starts the
+ * core with it as CORE_TOOLSTACK_FD, and with a listening SOCK_SEQPACKET socket
+ * of root's alone as CORE_ADOPT_FD.  The core starts nothing by itself.  The
+ * toolstack says HELLO (hyp_local_open() with store_fd -1), then makes the store:
+ * hyp_domain_create(), class HYP_CLASS_STORE, fds { log, listening socket of the
+ * store, journal }.  From then on hyp_store_fd() and hyp_store_connect() give it
+ * connections; nobody has to wait for the store to have started.  Any other
+ * domain is made after that: -EAGAIN while there is no store.
+ *
+ * When the store dies the toolstack is told (HYP_EV_DEATH, LOCAL_DOMID_STORE,
+ * wait status) and makes it again, with the same journal.  The others see their
+ * store connection hang up, and ask for a new one (CORE_OP_STORE_CONNECT).
+ *
+ * When the toolstack goes away without CORE_OP_END, everything goes on.  The next
+ * one connects to the socket (hyp_local_adopt()), gets what waits in the parcel,
+ * is told of every death that the last one was not told of, and again of each
+ * living domain's READY and of each device that is open.  Deaths that the last
+ * one was told but did not live to write down: domains that hyp_domain_next()
+ * does not name.  A core that was given no CORE_ADOPT_FD ends with its toolstack.
+ */
+#define CORE_TOOLSTACK_FD 3
+#define CORE_ADOPT_FD     6 /* 4 and 5 are not used */
+
+#define CORE_PROTO_VERSION 2u
 
 enum core_op {
     CORE_OP_NONE,
@@ -26,8 +50,9 @@ enum core_op {
     CORE_OP_HELLO,          /* -> version, own domid                           */
     CORE_OP_READY,
     CORE_OP_RESTRICT,
-    CORE_OP_POOL_CREATE,    /* -> first ref; fd                                */
+    CORE_OP_POOL_CREATE,    /* -> first ref; fd, whose pages the caller allocates */
     CORE_OP_POOL_REGRANT,   /* -> first ref                                    */
+    CORE_OP_POOL_SHARE,
     CORE_OP_POOL_END,
     CORE_OP_POOL_MAP,       /* -> first ref, pages, rdonly; fd                 */
     CORE_OP_POOL_UNMAP,
@@ -35,16 +60,20 @@ enum core_op {
     CORE_OP_EVTCHN_BIND,    /* -> port; fds: ours to read, ours to write       */
     CORE_OP_EVTCHN_CLOSE,
     CORE_OP_DEVICE_ACQUIRE, /* -> fd                                           */
+    CORE_OP_STORE_CONNECT,  /* -> fd; -EAGAIN: no store now; a few for each store */
     /* the toolstack only */
-    CORE_OP_DOMAIN_CREATE,  /* fds in: 5, 6, ... of the child; native: 2 fds out */
+    CORE_OP_DOMAIN_CREATE,  /* fds in: 5, 6, ... of the child; native: 2 fds out;
+                             * the store: its log, STORE_LISTEN_FD, STORE_JOURNAL_FD */
     CORE_OP_DOMAIN_UNPAUSE,
     CORE_OP_DOMAIN_STOP,
     CORE_OP_DOMAIN_DESTROY,
-    CORE_OP_DOMAIN_INFO,
+    CORE_OP_DOMAIN_INFO,    /* -> info of the first living domain, from domid on */
     CORE_OP_DOMAIN_HOLDING,
     CORE_OP_DOMAIN_PROC,
     CORE_OP_DEVICE_ASSIGN,
     CORE_OP_DEVICE_RELEASE,
+    CORE_OP_PARCEL,         /* -> fds: both ends of the parcel, see hyp_local_adopt() */
+    CORE_OP_END,
     CORE_OP_COUNT
 };
 
@@ -53,7 +82,9 @@ struct core_call { uint32_t op; uint32_t seq; };
 
 struct core_call_restrict    { struct core_call h; uint32_t keep; uint32_t zero; };
 struct core_call_pool_create { struct core_call h; uint32_t grantee; uint32_t flags; uint64_t pages; };
-/* regrant, end, map, unmap: peer is the new grantee (regrant) or the granter (map, unmap) */
+/* flags: HYP_POOL_*, and this one: no huge pages, there were not enough. */
+#define CORE_POOL_SMALL (1u << 31)
+/* peer: the new grantee (regrant), the spare (share) or the granter (map, unmap) */
 struct core_call_pool        { struct core_call h; uint32_t peer; uint32_t ref; };
 /* alloc: peer; bind: peer and its port; close: our port */
 struct core_call_evtchn      { struct core_call h; uint32_t peer; uint32_t port; };
@@ -90,7 +121,7 @@ struct core_reply {
         struct hyp_domain_info info;
         struct hyp_holding holding;
         char link[HYP_LINK_MAX];
-        struct { uint32_t kind, domid, device; int32_t error; } event;
+        struct { uint32_t kind, domid, device; int32_t error; uint64_t at_ns; } event;
     } u;
 };
 
@@ -106,10 +137,16 @@ struct attach_reply {
 /*
  * The core tells the store about domains over a SOCK_SEQPACKET socket
  * (descriptor STORE_CONTROL_FD of the store): `introduce` carries the store's
- * end of that domain's connection; `release` means that it is dead.
+ * end of that domain's connection, and replaces the one that it may have;
+ * `release` means that it is dead.
+ *
+ * The first packet to every store is a struct store_living: who is alive, the
+ * toolstack and the store left out.  A domain that the journal knows and that
+ * is not there died meanwhile: release it.
  */
-enum store_control_op { STORE_CONTROL_INTRODUCE = 1, STORE_CONTROL_RELEASE };
+enum store_control_op { STORE_CONTROL_INTRODUCE = 1, STORE_CONTROL_RELEASE, STORE_CONTROL_LIVING };
 struct store_control { uint32_t op; uint32_t domid; };
+struct store_living { uint32_t op; uint32_t n; uint32_t domid[CORE_DOMAINS_MAX]; };
 
 /* Descriptors that a domain's process starts with. */
 #define DOMAIN_CORE_FD   3
@@ -117,5 +154,8 @@ struct store_control { uint32_t op; uint32_t domid; };
 #define DOMAIN_FIRST_FD  5
 #define STORE_CONTROL_FD 3
 #define STORE_LISTEN_FD  4
+#define STORE_JOURNAL_FD 5
+/* A memfd of this size, of zeros at first; pages that were never used take no memory. */
+#define STORE_JOURNAL_BYTES (96u << 20)
 
 #endif

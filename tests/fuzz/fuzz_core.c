@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes play the toolstack and several domains: they send calls that are right,
- * nearly right and wrong, read their answers or not, and die.  After each turn
- * the core's tables must be consistent; at the end no descriptor may be left.
+ * Bytes play the toolstack, the store and several domains: they send calls that
+ * are right, nearly right and wrong, read their answers or not, and die; store and
+ * toolstack come again.  After each turn the core's tables must be consistent; at
+ * the end no descriptor may be left.
  */
 #include "../core_rig.h"
 
@@ -56,7 +57,7 @@ static void turn(void)
     rig_turn();
     rig_check();
     char words[256];
-    while (recv(rig.store_control, words, sizeof(words), MSG_DONTWAIT) > 0)
+    while (rig.store_control >= 0 && recv(rig.store_control, words, sizeof(words), MSG_DONTWAIT) > 0)
         ; /* the store keeps up */
 }
 
@@ -89,8 +90,11 @@ static void create(struct input *in, unsigned slot)
     int fds[HYP_FDS_MAX];
     unsigned nfds = 0;
     while (rig_receive(rig.toolstack, &r, fds, &nfds)) {
-        if (r.op != CORE_OP_DOMAIN_CREATE || r.error)
+        if (r.op != CORE_OP_DOMAIN_CREATE || r.error) {
+            while (nfds > 0)
+                close(fds[--nfds]);
             continue;
+        }
         guest_domid[slot] = (domid_t)r.u.domain.domid;
         if (nfds == 2) {
             guest[slot] = fds[0];
@@ -131,6 +135,8 @@ static void likely_call(struct input *in, int sock)
         [CORE_OP_HELLO] = sizeof(c.h), [CORE_OP_READY] = sizeof(c.h),
         [CORE_OP_RESTRICT] = sizeof(c.restrict_to),
         [CORE_OP_POOL_CREATE] = sizeof(c.pool_create), [CORE_OP_POOL_REGRANT] = sizeof(c.pool),
+        [CORE_OP_POOL_SHARE] = sizeof(c.pool), [CORE_OP_STORE_CONNECT] = sizeof(c.h),
+        [CORE_OP_PARCEL] = sizeof(c.h), [CORE_OP_END] = sizeof(c.h),
         [CORE_OP_POOL_END] = sizeof(c.pool), [CORE_OP_POOL_MAP] = sizeof(c.pool),
         [CORE_OP_POOL_UNMAP] = sizeof(c.pool), [CORE_OP_EVTCHN_ALLOC] = sizeof(c.evtchn),
         [CORE_OP_EVTCHN_BIND] = sizeof(c.evtchn), [CORE_OP_EVTCHN_CLOSE] = sizeof(c.evtchn),
@@ -140,9 +146,21 @@ static void likely_call(struct input *in, int sock)
         [CORE_OP_DOMAIN_HOLDING] = sizeof(c.domain), [CORE_OP_DOMAIN_PROC] = sizeof(c.proc),
         [CORE_OP_DEVICE_ASSIGN] = sizeof(c.assign), [CORE_OP_DEVICE_RELEASE] = sizeof(c.device),
     };
+    /* As the seeds know them; new ones come last. */
+    static const uint8_t ops[] = {
+        CORE_OP_NONE, CORE_OP_HELLO, CORE_OP_READY, CORE_OP_RESTRICT, CORE_OP_POOL_CREATE,
+        CORE_OP_POOL_REGRANT, CORE_OP_POOL_END, CORE_OP_POOL_MAP, CORE_OP_POOL_UNMAP,
+        CORE_OP_EVTCHN_ALLOC, CORE_OP_EVTCHN_BIND, CORE_OP_EVTCHN_CLOSE, CORE_OP_DEVICE_ACQUIRE,
+        CORE_OP_DOMAIN_CREATE, CORE_OP_DOMAIN_UNPAUSE, CORE_OP_DOMAIN_STOP, CORE_OP_DOMAIN_DESTROY,
+        CORE_OP_DOMAIN_INFO, CORE_OP_DOMAIN_HOLDING, CORE_OP_DOMAIN_PROC, CORE_OP_DEVICE_ASSIGN,
+        CORE_OP_DEVICE_RELEASE, CORE_OP_COUNT, CORE_OP_POOL_SHARE, CORE_OP_STORE_CONNECT,
+        CORE_OP_PARCEL, CORE_OP_END,
+    };
     memset(&c, 0, sizeof(c));
-    c.h.op = byte(in) % (CORE_OP_COUNT + 1);
+    c.h.op = ops[byte(in) % sizeof(ops)];
     c.h.seq = byte(in);
+    if (c.h.op == CORE_OP_END && byte(in) < 0xf0) /* or most inputs would be short */
+        c.h.op = CORE_OP_STORE_CONNECT;
     switch (c.h.op) {
     case CORE_OP_RESTRICT:
         c.restrict_to.keep = word(in) | HYP_MAY_CONTROL;
@@ -176,6 +194,21 @@ static void likely_call(struct input *in, int sock)
     }
     size_t n = c.h.op < CORE_OP_COUNT && bytes[c.h.op] ? bytes[c.h.op] : sizeof(c.h);
     call(sock, &c, n);
+}
+
+static void die_store(void)
+{
+    struct domain *d = domain_find(&rig.core, LOCAL_DOMID_STORE);
+    if (d)
+        rig_kill(d->pidfd);
+}
+
+static void next_toolstack(void)
+{
+    core_close(&rig.toolstack);
+    turn();
+    rig.toolstack = rig_adopt();
+    hello(rig.toolstack);
 }
 
 static void raw_call(struct input *in, int sock)
@@ -212,6 +245,12 @@ static void play(struct input *in)
             create(in, slot);
         else if (what == 2 && slot < GUESTS)
             die(in, slot);
+        else if (what == 0)
+            die_store();
+        else if (what == 1)
+            rig_store();
+        else if (what == 2)
+            next_toolstack();
         else if (what == 3)
             turn();
         else if (sock >= 0 && what == 4)

@@ -7,7 +7,8 @@
  *   0x00..0x3f  a well-formed request of domain 1 or 2 from the lists below
  *   0x40..0x7f  raw bytes of domain 1 or 2: length byte, then the bytes
  *   0x80..0x9f  dom0 does something
- *   0xa0..0xbf  a domain dies and comes again
+ *   0xa0..0xbf  a domain dies and comes again; or the store does; or its
+ *               journal is written anew
  *   0xc0..0xdf  a domain's connection is not read for a while
  *   0xe0..0xff  a turn
  *
@@ -15,10 +16,13 @@
  *   - a guest never receives the secret: not as a value, not as a name in a
  *     list, a permission or an event;
  *   - every well-formed request gets one reply with its own req_id;
+ *   - a store restored from the journal has the same tree, permissions and
+ *     domains, and the accounts are right, now and then and after each input;
  *   - when all domains are gone, the accounts are empty;
  *   - dom0 is served at the end.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,6 +38,7 @@
 #include "hyp-shim/local/store/account.h"
 #include "hyp-shim/local/store/server.h"
 #include "tests/store_control.h"
+#include "tests/store_dump.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -47,7 +52,7 @@ struct client {
 };
 
 static struct client clients[3];
-static int control;
+static int control, journal;
 static char secret[17]; /* new for each input: no input can hold it by itself */
 
 #define MUST(what) ((what) ? (void)0 : broken(#what))
@@ -245,18 +250,27 @@ static void toolstack(struct script *s)
     }
 }
 
-static void start(void)
+static void begin_store(void)
 {
+    const char *why;
     int pair[2];
 
+    MUST(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+    control = pair[0];
+    MUST(store_server_init(pair[1], -1) == 0);
+    MUST(xsd_journal_open(fcntl(journal, F_DUPFD_CLOEXEC, 0), &why) == 0);
+}
+
+static void start(void)
+{
     uint8_t random[(sizeof(secret) - 1) / 2];
 
     MUST(getrandom(random, sizeof(random), 0) == sizeof(random));
     for (size_t i = 0; i < sizeof(random); i++)
         snprintf(secret + 2 * i, 3, "%02x", random[i]);
-    MUST(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
-    control = pair[0];
-    MUST(store_server_init(pair[1], -1) == 0);
+    journal = store_journal_new();
+    MUST(journal >= 0);
+    begin_store();
     for (unsigned i = 0; i < 3; i++)
         introduce(i);
     struct client *c = &clients[0];
@@ -283,6 +297,36 @@ static void reborn(unsigned domid)
     introduce(domid);
 }
 
+/* The store is killed, and another begins with its journal; domain `dead` died
+ * meanwhile (0: nobody), and both are there again. */
+static void next_life(unsigned dead)
+{
+    struct store_living living = {.op = STORE_CONTROL_LIVING};
+
+    char *before = store_dump();
+
+    for (unsigned i = 0; i < 3; i++)
+        if (clients[i].fd >= 0)
+            close(clients[i].fd);
+    store_server_end();
+    close(control);
+    begin_store();
+    char *after = store_dump();
+    MUST(!strcmp(before, after));
+    MUST(store_charges_nodes_only());
+    free(before);
+    free(after);
+    for (unsigned i = 1; i < 3; i++)
+        if (i != dead)
+            living.domid[living.n++] = i;
+    MUST(send(control, &living, sizeof(living), 0) == (ssize_t)sizeof(living));
+    MUST(store_server_turn(0) == 0);
+    MUST(!dead || !xsd_account_of(dead));
+    for (unsigned i = 0; i < 3; i++)
+        introduce(i);
+    turn();
+}
+
 static void finish(void)
 {
     for (unsigned i = 0; i < 3; i++)
@@ -298,6 +342,7 @@ static void finish(void)
     for (unsigned d = 0; d < 3; d++)
         MUST(clients[d].fd < 0 || clients[d].raw || clients[d].asked == clients[d].answered);
     MUST(clients[0].fd >= 0);
+    next_life(0);
     say(STORE_CONTROL_RELEASE, 1, -1);
     say(STORE_CONTROL_RELEASE, 2, -1);
     for (unsigned d = 0; d < 3; d++)
@@ -310,6 +355,7 @@ static void finish(void)
     MUST(!used[XSD_WATCH] && !used[XSD_TXN] && !used[XSD_ENTRY] && !used[XSD_TOOL]);
     store_server_end();
     close(control);
+    close(journal);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -326,7 +372,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         case 2:
         case 3: raw(&s, c); break;
         case 4: toolstack(&s); break;
-        case 5: reborn(1 + (step & 1)); break;
+        case 5:
+            if (step & 8)
+                xsd_journal_compact();
+            else if (step & 4)
+                next_life((step & 3) % 3);
+            else
+                reborn(1 + (step & 1));
+            break;
         case 6: c->quiet = step & 2; break;
         default: turn(); break;
         }

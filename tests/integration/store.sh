@@ -28,11 +28,15 @@ done
 
 # ---- start, under the data limit that the core sets
 mkfifo "$RUN/in" "$RUN/out"
-(ulimit -d 65536; exec "$BUILD/tests/integration/store_launch" "$BUILD/bulkhead-store" "$RUN/sock" \
-    <"$RUN/in" >"$RUN/out" 2>"$RUN/err") &
-launcher=$!
-exec 8>"$RUN/in" 9<"$RUN/out"
-read -r -t 20 -u 9 pid || fail "the store did not start: $(cat "$RUN/err")"
+launch() {
+    rm -f "$RUN/sock"
+    (ulimit -d 65536; exec "$BUILD/tests/integration/store_launch" "$BUILD/bulkhead-store" "$RUN/sock" \
+        <"$RUN/in" >"$RUN/out" 2>"$RUN/err") &
+    launcher=$!
+    exec 8>"$RUN/in" 9<"$RUN/out"
+    read -r -t 20 -u 9 pid || fail "the store did not start: $(cat "$RUN/err")"
+}
+launch
 core() { # introduce D | release D
     echo "$*" >&8
     local word
@@ -138,6 +142,35 @@ core introduce 1
 refused as 1 xenstore-read data/mine
 say "a dead domain's nodes are gone, also for the next of that domid"
 
+# ---- killed: the next one has it all
+next_store() {
+    echo kill >&8
+    read -r -t 20 -u 9 pid || fail "the store did not start again: $(cat "$RUN/err")"
+    read -r -t 20 -u 9 word && [ "$word" = done ] || fail "kill: $(cat "$RUN/err")"
+}
+xenstore-write /local/domain/1/name g1
+xenstore-chmod -r /local/domain/1 n1
+as 1 xenstore-write data/mine again
+as 2 xenstore-chmod name n2 r1
+as 2 xenstore-write "data/$(printf 'long%.0s' $(seq 40))" "$(seq 300 | tr '\n' ' ')"
+for round in 1 2 3; do
+    before=$(xenstore-ls -f -p)
+    next_store
+    is "$(xenstore-ls -f -p)" "$before"
+    is "$(as 1 xenstore-read data/mine)" again
+    is "$(as 1 xenstore-read /local/domain/2/name)" g2
+    refused as 1 xenstore-write /local/domain/2/name stolen
+    xenstore-write "/round/$round" "$round"
+done
+is "$(xenstore-list /round | wc -l)" 3
+say "killed three times: tree, owners and permissions are as they were"
+core forget 2
+next_store
+refused xenstore-read /local/domain/2/name
+refused as 2 xenstore-read name
+is "$(as 1 xenstore-read data/mine)" again
+say "who died while there was no store is gone"
+
 # ---- what it costs and what it may
 for job in $(jobs -p); do [ "$job" = "$launcher" ] || kill "$job" 2>/dev/null || true; done
 field() { sed -n "s/^$1:[[:space:]]*\([0-9]*\).*/\1/p" "/proc/$pid/status"; }
@@ -157,4 +190,20 @@ read -r -t 20 -u 9 status || fail "the store did not end with its control connec
 is "$status" 0
 wait "$launcher" || fail "$(cat "$RUN/err")"
 launcher=
+
+# ---- a journal that cannot be right
+launch
+xenstore-write /a b # it has begun with its journal
+echo damage >&8
+read -r -t 20 -u 9 word && is "$word" done
+echo kill >&8
+read -r -t 20 -u 9 pid && read -r -t 20 -u 9 word && is "$word" done
+read -r -t 20 -u 9 status || fail "the store took a damaged journal"
+is "$status" 256
+grep -qx 'bulkhead-store: the journal is damaged: .*; the store does not start' "$RUN/err" || fail "$(cat "$RUN/err")"
+is "$(wc -l <"$RUN/err")" 1
+exec 8>&-
+wait "$launcher" || fail "$(cat "$RUN/err")"
+launcher=
+say "a damaged journal is refused in one sentence"
 echo "ok"

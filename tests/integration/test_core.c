@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,14 +20,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/loop.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../hyp-shim/local/proto.h"
+#include "../../hyp-shim/local/rights.h"
+#include "helpers/start_core.h"
 
 #define WAIT_MS 20000
 
@@ -36,8 +42,9 @@ static char run_dir[64];
 static struct {
     pid_t core;
     struct hyp *toolstack;
-    int store; /* what the store says */
-    int log;   /* what the core says  */
+    int store;   /* what the store says */
+    int log;     /* what the core says  */
+    int journal;
 } rig;
 
 /* ------------------------------------------------------------------------- rig */
@@ -50,43 +57,46 @@ static void link_program(const char *name, const char *target)
     assert_int_equal(symlink(from, to), 0);
 }
 
-static void place(int fd, int at)
+static const char *adopt_path(void)
 {
-    if (fd == at)
-        fcntl(fd, F_SETFD, 0);
-    else
-        dup2(fd, at);
+    static char path[100];
+    snprintf(path, sizeof(path), "%s.sock", run_dir); /* beside it: some domains see what is in it */
+    return path;
+}
+
+static int adopt_listener(void)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", adopt_path());
+    unlink(addr.sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(chmod(addr.sun_path, 0600), 0);
+    assert_int_equal(listen(fd, 4), 0);
+    return fd;
+}
+
+static void start_store_again(void)
+{
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    start_store(rig.toolstack, listener, rig.journal);
+    close(listener);
 }
 
 static int start(void **state)
 {
     (void)state;
-    int calls[2], store[2], listener, log[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls), 0);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, store), 0);
+    int log[2], adopt = adopt_listener();
     assert_int_equal(pipe2(log, O_CLOEXEC), 0);
-    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(listener >= 0);
-    char core[1100];
-    snprintf(core, sizeof(core), "%s/bulkhead-core", build_dir);
-    rig.core = fork();
-    if (rig.core == 0) {
-        int high[3] = { fcntl(calls[0], F_DUPFD, 50), fcntl(store[0], F_DUPFD, 50),
-                        fcntl(listener, F_DUPFD, 50) };
-        for (int i = 0; i < 3; i++)
-            place(high[i], 3 + i);
-        dup2(log[1], STDERR_FILENO);
-        execl(core, "bulkhead-core", run_dir, NULL);
-        _exit(127);
-    }
-    close(calls[0]);
-    close(store[0]);
-    close(listener);
+    rig.core = start_core_alone(build_dir, run_dir, adopt, log[1], &rig.toolstack);
+    close(adopt);
     close(log[1]);
-    rig.store = store[1];
     rig.log = log[0];
     fcntl(rig.log, F_SETFL, O_NONBLOCK);
-    assert_int_equal(hyp_local_open(&rig.toolstack, calls[1], -1), 0);
+    rig.journal = new_journal();
+    start_store_again();
+    rig.store = hyp_store_fd(rig.toolstack);
+    assert_true(rig.store >= 0);
     return 0;
 }
 
@@ -110,12 +120,15 @@ static int core_status(void)
 static int stop(void **state)
 {
     (void)state;
-    if (rig.toolstack)
+    if (rig.toolstack) {
+        hyp_end(rig.toolstack);
         hyp_close(rig.toolstack);
+    }
     rig.toolstack = NULL;
     int status = rig.core ? core_status() : 0;
     close(rig.store);
     close(rig.log);
+    close(rig.journal);
     return status;
 }
 
@@ -210,6 +223,20 @@ static void end(struct guest *g)
     wait_event(rig.toolstack, HYP_EV_DEATH, g->domid);
     if (g->commands >= 0)
         close(g->commands);
+}
+
+/* What the store says, up to that line. */
+static const char *store_told(const char *line)
+{
+    static char told[256];
+    size_t have = 0;
+    do {
+        ssize_t n = read(rig.store, told + have, sizeof(told) - 1 - have);
+        assert_true(n > 0);
+        have += (size_t)n;
+        told[have] = '\0';
+    } while (!strstr(told, line));
+    return told;
 }
 
 /* ------------------------------------------------------------------------ jail */
@@ -359,21 +386,16 @@ static void death_is_told(void **state)
     assert_string_equal(ask(&a, "exit 3"), "gone");
     struct hyp_event ev = wait_event(rig.toolstack, HYP_EV_DEATH, a.domid);
     assert_int_equal(ev.error, 3 << 8);
+    assert_true(ev.at_ns > 0);
     ev = wait_event(g.hyp, HYP_EV_DEATH, a.domid); /* it shared a channel */
     assert_int_equal(ev.error, 0);                 /* how it died is none of its business */
     assert_int_equal(kill(b.pid, SIGKILL), 0);
     ev = wait_event(rig.toolstack, HYP_EV_DEATH, b.domid);
     assert_int_equal(ev.error, SIGKILL);
     assert_int_equal(hyp_next_event(g.hyp, &ev), 0); /* it shared nothing with that one */
-    char told[256], expected[64];
-    size_t have = 0;
+    char expected[64];
     snprintf(expected, sizeof(expected), "-%u\n", b.domid);
-    do {
-        ssize_t n = read(rig.store, told + have, sizeof(told) - 1 - have);
-        assert_true(n > 0);
-        have += (size_t)n;
-        told[have] = '\0';
-    } while (!strstr(told, expected));
+    const char *told = store_told(expected);
     snprintf(expected, sizeof(expected), "+%u\n", a.domid);
     assert_non_null(strstr(told, expected));
     close(a.commands);
@@ -460,12 +482,40 @@ static void pool_moves_to_the_successor(void **state)
     end(&b);
 }
 
-static void large_pool_is_filled_while_others_are_served(void **state)
+static void pool_goes_to_the_spare_by_itself(void **state)
+{
+    (void)state;
+    struct guest g = new_native(), a = new_driver(), b = new_driver(), c = new_driver();
+    struct hyp_pool *pool;
+    assert_int_equal(hyp_pool_create(g.hyp, a.domid, 8, 0, &pool), 0);
+    unsigned ref = hyp_pool_ref(pool, 2);
+    assert_int_equal(number(ask(&b, "peek %u %u", g.domid, ref)), -EACCES);
+    assert_int_equal(hyp_pool_share(pool, b.domid), 0);
+    assert_int_equal(hyp_pool_share(pool, c.domid), -EBUSY);
+    assert_int_equal(number(ask(&a, "poke %u %u 5", g.domid, ref)), 5);
+    assert_int_equal(number(ask(&b, "peek %u %u", g.domid, ref)), 5); /* mapped before it has to be */
+    assert_int_equal(kill(a.pid, SIGKILL), 0);
+    wait_event(g.hyp, HYP_EV_DEATH, a.domid);
+    assert_int_equal(hyp_pool_ref(pool, 2), ref);
+    assert_int_equal(number(ask(&b, "poke %u %u 6", g.domid, ref)), 6);
+    assert_int_equal(((uint32_t *)hyp_pool_base(pool))[(size_t)2 * 1024], 6);
+    assert_int_equal(hyp_pool_regrant(pool, c.domid), -EBUSY);
+    assert_int_equal(hyp_pool_share(pool, c.domid), 0);
+    assert_int_equal(hyp_pool_end(pool), -EBUSY);
+    assert_int_equal(number(ask(&b, "unmap")), 0);
+    assert_int_equal(hyp_pool_end(pool), 0);
+    close(a.commands);
+    end(&b);
+    end(&c);
+    end(&g);
+}
+
+static void large_pool_counts_as_a_whole(void **state)
 {
     (void)state;
     struct guest g = new_native(), a = new_driver();
     struct hyp_pool *pool;
-    assert_int_equal(hyp_pool_create(g.hyp, a.domid, 16384 + 1, 0, &pool), 0); /* 16 slices and a page */
+    assert_int_equal(hyp_pool_create(g.hyp, a.domid, 16384 + 1, 0, &pool), 0);
     ((uint32_t *)hyp_pool_base(pool))[(size_t)16384 * 1024] = 12;
     assert_int_equal(number(ask(&a, "peek %u %u", g.domid, hyp_pool_ref(pool, 16384))), 12);
     struct hyp_holding h;
@@ -478,12 +528,8 @@ static void large_pool_is_filled_while_others_are_served(void **state)
     assert_int_equal(hyp_pool_end(pool), 0);
     /* Its pages are free again: the limit is 65536. */
     struct hyp_pool *more[4];
-    for (unsigned i = 0; i < 4; i++) {
-        int error;
-        while ((error = hyp_pool_create(g.hyp, a.domid, 16384, 0, &more[i])) == -EDQUOT && i == 3)
-            usleep(1000); /* the last slices of the ended one */
-        assert_int_equal(error, 0);
-    }
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(hyp_pool_create(g.hyp, a.domid, 16384, 0, &more[i]), 0);
     struct hyp_pool *none;
     assert_int_equal(hyp_pool_create(g.hyp, a.domid, 1, 0, &none), -EDQUOT);
     end(&a);
@@ -563,6 +609,102 @@ static void fence_holds_back_the_successor(void **state)
     unlink(path);
 }
 
+/* To a spare, ahead: what the active's last breath gives it. */
+static void device_comes_to_the_spare_when_its_owner_dies(void **state)
+{
+    (void)state;
+    const char *path = file_of("disk");
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned flags = i == 0 ? 0 : HYP_DEVICE_RDONLY; /* no two at a time, readers neither */
+        struct guest a = new_driver(), b = new_driver();
+        struct hyp_event ev;
+        assert_int_equal(hyp_device_assign(rig.toolstack, a.domid, 1, path, flags), 0);
+        assert_int_equal(wait_event(rig.toolstack, HYP_EV_DEVICE, a.domid).error, 0);
+        assert_int_equal(number(ask(&a, "acquire 1")), 0);
+        assert_int_equal(hyp_device_assign(rig.toolstack, b.domid, 1, path, flags), 0);
+        usleep(50000); /* time enough, were there no lock */
+        assert_int_equal(number(ask(&b, "acquire 1")), -EAGAIN);
+        assert_int_equal(hyp_next_event(rig.toolstack, &ev), 0);
+        struct timespec before;
+        clock_gettime(CLOCK_MONOTONIC, &before);
+        assert_int_equal(kill(a.pid, SIGKILL), 0);
+        ev = wait_event(rig.toolstack, HYP_EV_DEVICE, b.domid);
+        assert_int_equal(ev.error, 0);
+        assert_true(ev.at_ns > (uint64_t)before.tv_sec * 1000000000u + (uint64_t)before.tv_nsec);
+        assert_int_equal(number(ask(&b, "event")), HYP_EV_DEVICE);
+        assert_int_equal(number(ask(&b, "acquire 1")), 0);
+        close(a.commands);
+        end(&b);
+    }
+    unlink(path);
+}
+
+/* A block device over a file, or -1: this machine has none to give. */
+static int loop_over(const char *path, char name[32])
+{
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), file = open(path, O_RDWR | O_CLOEXEC);
+    int n = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+    struct loop_config config = { .fd = (uint32_t)file, .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+    snprintf(name, 32, "/dev/loop%d", n);
+    int loop = n < 0 ? -1 : open(name, O_RDWR | O_CLOEXEC);
+    if (loop >= 0 && ioctl(loop, LOOP_CONFIGURE, &config) < 0) {
+        close(loop);
+        loop = -1;
+    }
+    close(control);
+    close(file);
+    return loop;
+}
+
+static void block_device_is_waited_for_and_claimed(void **state)
+{
+    (void)state;
+    char name[32];
+    const char *path = file_of("disk");
+    int loop = loop_over(path, name);
+    unlink(path);
+    if (loop < 0)
+        skip();
+    struct guest a = new_driver(), b = new_driver(), c = new_driver();
+    struct guest *later[2] = { &b, &c };
+    assert_int_equal(hyp_device_assign(rig.toolstack, a.domid, 1, name, 0), 0);
+    assert_int_equal(wait_event(rig.toolstack, HYP_EV_DEVICE, a.domid).error, 0);
+    assert_int_equal(number(ask(&a, "acquire 1")), 0);
+    assert_int_equal(open(name, O_RDWR | O_EXCL | O_CLOEXEC), -1); /* it is claimed */
+    assert_int_equal(errno, EBUSY);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(hyp_device_assign(rig.toolstack, later[i]->domid, 1, name, 0), 0);
+    struct hyp_event ev;
+    usleep(100000);
+    assert_int_equal(hyp_next_event(rig.toolstack, &ev), 0); /* no one is told that it is busy */
+    assert_int_equal(kill(a.pid, SIGKILL), 0);
+    wait_event(rig.toolstack, HYP_EV_DEATH, a.domid);
+    unsigned first = 2; /* whichever is faster */
+    while (first == 2)
+        for (unsigned i = 0; i < 2; i++)
+            if (number(ask(later[i], "acquire 1")) == 0)
+                first = i;
+    assert_int_equal(open(name, O_RDWR | O_EXCL | O_CLOEXEC), -1);
+    assert_int_equal(number(ask(later[1 - first], "acquire 1")), -EAGAIN);
+    assert_int_equal(number(ask(later[first], "close")), 0);
+    assert_int_equal(wait_event(rig.toolstack, HYP_EV_DEVICE, later[1 - first]->domid).error, 0);
+    assert_int_equal(number(ask(later[1 - first], "acquire 1")), 0);
+    assert_int_equal(number(ask(later[1 - first], "close")), 0);
+    int stranger;
+    while ((stranger = open(name, O_RDWR | O_EXCL | O_CLOEXEC)) < 0) /* free again */
+        usleep(1000);
+    assert_int_equal(hyp_device_assign(rig.toolstack, b.domid, 2, name, 0), 0);
+    do /* who does not lock, but has claimed it */
+        ev = wait_event(rig.toolstack, HYP_EV_DEVICE, b.domid);
+    while (ev.device != 2);
+    assert_int_equal(ev.error, -EBUSY);
+    close(stranger);
+    close(loop);
+    close(a.commands);
+    end(&b);
+    end(&c);
+}
+
 static int assigned(const struct guest *g, const char *path, unsigned flags)
 {
     static uint32_t device = 100;
@@ -587,7 +729,6 @@ static void only_disks_are_opened(void **state)
     assert_int_equal(hyp_device_assign(rig.toolstack, g.domid, 1, "disk", 0), -EINVAL);
     const char *file = file_of("disk");
     assert_int_equal(assigned(&g, file, HYP_DEVICE_RDONLY), 0); /* control */
-    assert_int_equal(assigned(&g, file, HYP_DEVICE_RDONLY), 0); /* readers share */
     unlink(file);
     struct guest n = new_native();
     assert_int_equal(hyp_device_assign(rig.toolstack, n.domid, 1, file, 0), -ESRCH); /* no driver domain */
@@ -684,7 +825,6 @@ static void rights_go_and_stay_away(void **state)
     struct hyp_domain_config cfg = { .class_id = HYP_CLASS_NATIVE, .name = "forged" };
     assert_int_equal(hyp_domain_create(g.hyp, &cfg, NULL, 0, &unused, conn), -EPERM);
     assert_int_equal(hyp_domain_destroy(g.hyp, a.domid), -EPERM);
-    assert_int_equal(hyp_domain_destroy(rig.toolstack, LOCAL_DOMID_STORE), -ESRCH);
     end(&a);
     end(&g);
 }
@@ -701,6 +841,44 @@ static void core_is_small_and_idle(void **state)
     end(&a);
 }
 
+static unsigned core_descriptors(void)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)rig.core);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    unsigned n = 0;
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+/* Descriptors of what is closed off the path, namespaces among them, are closed. */
+static void deaths_leave_no_descriptor(void **state)
+{
+    (void)state;
+    const char *path = file_of("disk");
+    unsigned before = core_descriptors(), most = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        struct guest a = new_driver(), g = new_native();
+        struct hyp_pool *pool;
+        assert_int_equal(hyp_pool_create(g.hyp, a.domid, 4096, 0, &pool), 0);
+        assert_int_equal(hyp_device_assign(rig.toolstack, a.domid, 1, path, 0), 0);
+        wait_event(rig.toolstack, HYP_EV_DEVICE, a.domid);
+        unsigned now = core_descriptors();
+        most = now > most ? now : most;
+        end(&a);
+        end(&g);
+    }
+    assert_true(most > before); /* control */
+    for (unsigned i = 0; core_descriptors() > before; i++) {
+        assert_true(i * 10 < WAIT_MS);
+        usleep(10000);
+    }
+    unlink(path);
+}
+
 static void nothing_is_left_behind(void **state)
 {
     (void)state;
@@ -710,6 +888,11 @@ static void nothing_is_left_behind(void **state)
     struct hyp_domain_info store;
     assert_int_equal(hyp_domain_info(rig.toolstack, LOCAL_DOMID_STORE, &store), 0);
     assert_int_equal(kill(store.pid, 0), 0);
+    struct hyp_event ev;
+    assert_int_equal(hyp_end(rig.toolstack), 0);
+    while (hyp_next_event(rig.toolstack, &ev) != -ENOTCONN) /* which is the last that it does */
+        poll(&(struct pollfd){ .fd = hyp_fd(rig.toolstack), .events = POLLIN }, 1, WAIT_MS);
+    assert_int_equal(kill(a.pid, 0), -1);
     hyp_close(rig.toolstack);
     rig.toolstack = NULL;
     assert_int_equal(core_status(), 0);
@@ -733,19 +916,157 @@ static void domains_die_with_the_core(void **state)
     close(a.commands);
 }
 
-static void store_death_ends_the_core(void **state)
+/* ---------------------------------------------- the store and the toolstack come again */
+
+static void store_is_made_again(void **state)
 {
     (void)state;
-    struct hyp_domain_info store;
+    struct hyp_domain_info store, again;
+    store_told("=0 1\n"); /* nobody lived, and its journal was new */
     assert_int_equal(hyp_domain_info(rig.toolstack, LOCAL_DOMID_STORE, &store), 0);
+    struct guest a = new_driver(), b = new_native();
+    assert_int_equal(number(ask(&a, "entries /")), 0);
+    assert_int_equal(kill(store.pid, SIGKILL), 0);
+    assert_int_equal(wait_event(rig.toolstack, HYP_EV_DEATH, LOCAL_DOMID_STORE).error, SIGKILL);
+    struct hyp_event ev;
+    assert_int_equal(hyp_next_event(b.hyp, &ev), 0);
+    assert_int_equal(number(ask(&a, "ready")), 0); /* they live on */
+    assert_int_equal(number(ask(&a, "reconnect")), -EAGAIN);
+    assert_int_equal(hyp_store_connect(rig.toolstack), -EAGAIN);
+    struct hyp_domain_config cfg = { .class_id = HYP_CLASS_NATIVE, .name = "early" };
+    domid_t none;
+    int conn[2];
+    assert_int_equal(hyp_domain_create(rig.toolstack, &cfg, NULL, 0, &none, conn), -EAGAIN);
+    start_store_again();
+    close(rig.store);
+    rig.store = hyp_store_connect(rig.toolstack); /* it need not have come up yet */
+    assert_true(rig.store >= 0);
+    assert_int_equal(hyp_domain_info(rig.toolstack, LOCAL_DOMID_STORE, &again), 0);
+    assert_int_not_equal(again.pid, store.pid);
+    store_told("=2 2\n");
+    assert_true(number(ask(&a, "reconnect")) >= 0);
+    char expected[32];
+    snprintf(expected, sizeof(expected), "+%u\n", a.domid);
+    store_told(expected);
+    end(&a);
+    snprintf(expected, sizeof(expected), "-%u\n", a.domid);
+    store_told(expected);
+    end(&b);
+}
+
+static unsigned living(void)
+{
+    struct hyp_domain_info info = { .domid = 0 };
+    unsigned n = 0;
+    while (hyp_domain_next(rig.toolstack, info.domid, &info) == 0)
+        n++;
+    return n;
+}
+
+static void toolstack_is_lost_and_found(void **state)
+{
+    (void)state;
+    struct hyp *none;
+    int parcel[2], pipe_ends[2];
+    struct guest a = new_driver(), b = new_driver(), g = new_native();
+    struct hyp_evtchn *ch;
+    assert_int_equal(hyp_local_adopt(&none, adopt_path(), parcel), -EBUSY); /* there is one */
+    assert_int_equal(hyp_evtchn_alloc(g.hyp, a.domid, &ch), 0);
+    assert_int_equal(number(ask(&a, "bind %u %u", g.domid, hyp_evtchn_port(ch))), 0);
+    assert_int_equal(number(ask(&a, "ready")), 0);
+    assert_int_equal(hyp_local_parcel(rig.toolstack, parcel), 0);
+    assert_int_equal(pipe2(pipe_ends, O_CLOEXEC), 0);
+    assert_int_equal(rights_send(parcel[0], "pipe", 4, &pipe_ends[1], 1), 0);
+    close(pipe_ends[1]);
+    close(parcel[0]);
+    close(parcel[1]);
+    said();
+    hyp_close(rig.toolstack); /* as its death would */
+    close(rig.store);
+    assert_int_equal(kill(b.pid, SIGKILL), 0);
+    assert_int_equal(number(ask(&a, "ring")), 0); /* nobody misses it */
+    assert_int_equal(readable(ch), POLLIN);
+    int error;
+    while ((error = hyp_local_adopt(&rig.toolstack, adopt_path(), parcel)) == -EBUSY)
+        usleep(1000); /* until the core saw it go */
+    assert_int_equal(error, 0);
+    const char *words = said();
+    assert_non_null(strstr(words, "the toolstack went away"));
+    assert_non_null(strstr(words, "is now the toolstack"));
+    assert_int_equal(hyp_domid(rig.toolstack), HYP_DOMID_TOOLSTACK);
+    wait_event(rig.toolstack, HYP_EV_READY, a.domid);
+    assert_int_equal(wait_event(rig.toolstack, HYP_EV_DEATH, b.domid).error, SIGKILL);
+    struct rights in = { .n = 0 };
+    char text[8], byte;
+    int flags;
+    assert_int_equal(rights_receive(parcel[1], text, sizeof(text), &in, 1, &flags), 4);
+    assert_int_equal(in.n, 1);
+    assert_int_equal(write(in.fd[0], "x", 1), 1); /* the very same pipe */
+    assert_int_equal(read(pipe_ends[0], &byte, 1), 1);
+    rights_close(&in);
+    close(parcel[0]);
+    close(parcel[1]);
+    close(pipe_ends[0]);
+    assert_int_equal(living(), 3); /* a, g and the store */
+    struct hyp_domain_info info;
+    assert_int_equal(hyp_domain_info(rig.toolstack, a.domid, &info), 0);
+    assert_string_equal(info.name, "probe");
+    assert_true(info.ready);
+    rig.store = hyp_store_fd(rig.toolstack);
+    assert_true(rig.store >= 0);
+    struct guest c = new_driver(); /* it may do what the first one might */
+    assert_int_equal(number(ask(&c, "entries /")), 0);
+    close(b.commands);
+    end(&a);
+    end(&c);
+    end(&g);
+}
+
+static void only_root_is_the_toolstack(void **state)
+{
+    (void)state;
+    int parcel[2], status;
+    hyp_close(rig.toolstack);
+    rig.toolstack = NULL;
+    assert_int_equal(chmod(run_dir, 0755), 0);
+    assert_int_equal(chmod(adopt_path(), 0666), 0); /* were the file itself no hindrance */
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct hyp *hyp;
+        _exit(setuid(65534) == 0 && hyp_local_adopt(&hyp, adopt_path(), parcel) == -EBUSY ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_non_null(strstr(said(), "(uid 65534) cannot be the toolstack"));
+    assert_int_equal(hyp_local_adopt(&rig.toolstack, adopt_path(), parcel), 0); /* control */
+    close(parcel[0]);
+    close(parcel[1]);
+}
+
+static void next_domain_runs_the_new_program(void **state)
+{
+    (void)state;
+    char to[1200], other[1200], from[1200];
+    struct hyp_domain_info info;
     struct guest a = new_driver();
     assert_int_equal(number(ask(&a, "entries /")), 0);
+    snprintf(to, sizeof(to), "%s/bulkhead-blk", run_dir);
+    snprintf(other, sizeof(other), "%s/new", run_dir);
+    assert_int_equal(symlink("/nowhere/bulkhead-blk", other), 0);
+    assert_int_equal(rename(other, to), 0);
+    struct hyp_domain_config cfg = { .class_id = HYP_CLASS_BLK, .name = "new" };
+    int conn[2];
     said();
-    assert_int_equal(kill(store.pid, SIGKILL), 0);
-    assert_int_equal(core_status(), 1 << 8);
-    assert_non_null(strstr(said(), "the store ended"));
-    assert_int_equal(kill(a.pid, 0), -1);
-    close(a.commands);
+    assert_int_equal(hyp_domain_create(rig.toolstack, &cfg, NULL, 0, &info.domid, conn), -ENOENT);
+    assert_non_null(strstr(said(), "is the installation complete?"));
+    assert_int_equal(number(ask(&a, "entries /")), 0); /* the old one has its own */
+    snprintf(from, sizeof(from), "%s/tests/integration/helpers/core_domain", build_dir);
+    assert_int_equal(symlink(from, other), 0);
+    assert_int_equal(rename(other, to), 0);
+    struct guest b = new_driver();
+    assert_int_equal(number(ask(&b, "entries /")), 0);
+    end(&a);
+    end(&b);
 }
 
 int main(int argc, char **argv)
@@ -779,27 +1100,35 @@ int main(int argc, char **argv)
         WITH_CORE(pool_is_for_its_grantee_alone),
         WITH_CORE(pool_size_is_sealed),
         WITH_CORE(pool_moves_to_the_successor),
-        WITH_CORE(large_pool_is_filled_while_others_are_served),
+        WITH_CORE(pool_goes_to_the_spare_by_itself),
+        WITH_CORE(large_pool_counts_as_a_whole),
         WITH_CORE(channel_is_for_its_remote_alone),
         WITH_CORE(fence_holds_back_the_successor),
+        WITH_CORE(device_comes_to_the_spare_when_its_owner_dies),
+        WITH_CORE(block_device_is_waited_for_and_claimed),
         WITH_CORE(only_disks_are_opened),
         WITH_CORE(open_that_hangs_delays_nobody),
         WITH_CORE(flood_delays_its_sender_alone),
         WITH_CORE(gifts_are_refused),
         WITH_CORE(rights_go_and_stay_away),
         WITH_CORE(core_is_small_and_idle),
+        WITH_CORE(deaths_leave_no_descriptor),
         WITH_CORE(nothing_is_left_behind),
         WITH_CORE(domains_die_with_the_core),
-        WITH_CORE(store_death_ends_the_core),
+        WITH_CORE(store_is_made_again),
+        WITH_CORE(toolstack_is_lost_and_found),
+        WITH_CORE(only_root_is_the_toolstack),
+        WITH_CORE(next_domain_runs_the_new_program),
     };
     int failed = cmocka_run_group_tests_name("core", tests, NULL, NULL);
     char path[600];
     static const char *const left[] = { "bulkhead-store", "bulkhead-blk", "bulkhead-nbd",
-                                        "disk", "held", "fifo" };
-    for (unsigned i = 0; i < sizeof(left) / sizeof(left[0]); i++) { /* the last three after a failure */
+                                        "disk", "held", "fifo", "new" };
+    for (unsigned i = 0; i < sizeof(left) / sizeof(left[0]); i++) { /* the last four after a failure */
         snprintf(path, sizeof(path), "%s/%s", run_dir, left[i]);
         unlink(path);
     }
+    unlink(adopt_path());
     rmdir(run_dir);
     return failed;
 }

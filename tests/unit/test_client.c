@@ -38,7 +38,7 @@ struct pool {
     int memfd;
     grant_ref_t first;
     size_t pages;
-    unsigned flags, mapped;
+    unsigned flags, mapped, spare;
 };
 
 static struct {
@@ -51,6 +51,7 @@ static struct {
     atomic_uint maps, unmaps, calls;
     atomic_uint events_before_reply; /* pushed ahead of the next reply */
     atomic_int wrong_seq, version;
+    atomic_bool no_store, ended, no_huge;
 } core;
 
 static void send_packet(int sock, const void *packet, size_t bytes, const int *fds, unsigned nfds)
@@ -79,6 +80,7 @@ static void send_event(domid_t to, enum hyp_event_kind kind, uint32_t about)
     struct core_reply r = { .op = CORE_OP_NONE };
     r.u.event.kind = kind;
     r.u.event.domid = about;
+    r.u.event.at_ns = UINT64_C(1000000000000) + about;
     send_packet(core.sock[to], &r, sizeof(r), NULL, 0);
 }
 
@@ -112,7 +114,9 @@ static unsigned answer(domid_t domid, const union core_call_any *call, struct co
         p = &core.pools[core.npools++];
         *p = (struct pool){ .memfd = memfd_create("pool", MFD_CLOEXEC), .pages = call->pool_create.pages,
                             .flags = call->pool_create.flags };
-        if (ftruncate(p->memfd, (off_t)p->pages * HYP_PAGE_SIZE))
+        /* Huge pages that are not there: a hole that cannot be filled. */
+        if (ftruncate(p->memfd, core.no_huge && !(p->flags & CORE_POOL_SMALL)
+                                    ? HYP_PAGE_SIZE : (off_t)p->pages * HYP_PAGE_SIZE))
             abort();
         pool_renumber(p);
         r->u.pool.first = p->first;
@@ -126,6 +130,32 @@ static unsigned answer(domid_t domid, const union core_call_any *call, struct co
         }
         pool_renumber(p);
         r->u.pool.first = p->first;
+        return 0;
+    case CORE_OP_POOL_SHARE:
+        p = pool_of(call->pool.ref);
+        r->error = !p ? -ENOENT : p->spare ? -EBUSY : 0;
+        if (r->error == 0)
+            p->spare = call->pool.peer;
+        return 0;
+    case CORE_OP_STORE_CONNECT:
+        r->error = core.no_store ? -EAGAIN : 0;
+        if (r->error || socketpair(AF_UNIX, SOCK_STREAM, 0, a))
+            return 0;
+        close(a[1]);
+        fds[0] = a[0];
+        *close_mask = 1;
+        return 1;
+    case CORE_OP_DOMAIN_INFO:
+        r->error = call->domain.domid <= 42 ? 0 : -ENOENT;
+        r->u.info = (struct hyp_domain_info){ .domid = 42, .name = "forty-two" };
+        return 0;
+    case CORE_OP_PARCEL:
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds))
+            abort();
+        *close_mask = 3;
+        return 2;
+    case CORE_OP_END:
+        core.ended = true;
         return 0;
     case CORE_OP_POOL_END:
         p = pool_of(call->pool.ref);
@@ -289,7 +319,58 @@ static void identity_is_told(void **state)
     struct world *w = *state;
     assert_int_equal(hyp_domid(w->granter), GRANTER);
     assert_int_equal(hyp_domid(w->mapper), MAPPER);
+}
+
+static void store_connections_come_from_the_core(void **state)
+{
+    struct world *w = *state;
+    core.no_store = true;
+    assert_int_equal(hyp_store_connect(w->mapper), -EAGAIN);
+    assert_int_equal(hyp_store_fd(w->mapper), -EAGAIN); /* it was opened without one: it asks */
+    core.no_store = false;
+    int first = hyp_store_fd(w->mapper), second = hyp_store_connect(w->mapper);
+    assert_true(first >= 0 && second >= 0 && first != second);
+    assert_int_equal(fcntl(second, F_GETFD), FD_CLOEXEC);
     assert_int_equal(hyp_store_fd(w->mapper), -ENOENT);
+    close(first);
+    close(second);
+}
+
+static void toolstack_calls_say_what_they_mean(void **state)
+{
+    struct world *w = *state;
+    struct hyp_domain_info info;
+    int parcel[2];
+    assert_int_equal(hyp_domain_next(w->mapper, 41, &info), 0);
+    assert_int_equal(info.domid, 42);
+    assert_string_equal(info.name, "forty-two");
+    assert_int_equal(hyp_domain_next(w->mapper, 42, &info), -ENOENT);
+    assert_int_equal(hyp_domain_next(w->mapper, 0xffff, &info), -ENOENT);
+    assert_int_equal(hyp_domain_info(w->mapper, 42, &info), 0);
+    assert_int_equal(hyp_domain_info(w->mapper, 41, &info), -ESRCH);
+    assert_int_equal(hyp_domain_info(w->mapper, 43, &info), -ESRCH);
+    assert_int_equal(hyp_local_parcel(w->mapper, parcel), 0);
+    assert_int_equal(write(parcel[0], "x", 1), 1);
+    char byte;
+    assert_int_equal(read(parcel[1], &byte, 1), 1);
+    assert_int_equal(byte, 'x');
+    close(parcel[0]);
+    close(parcel[1]);
+    assert_false(core.ended);
+    assert_int_equal(hyp_end(w->mapper), 0);
+    assert_true(core.ended);
+}
+
+static void a_pool_is_shared_by_the_same_references(void **state)
+{
+    struct world *w = *state;
+    struct hyp_pool *pool = make_pool(w, 4, 0);
+    grant_ref_t first = hyp_pool_ref(pool, 0);
+    assert_int_equal(hyp_pool_share(pool, 5), 0);
+    assert_int_equal(core.pools[0].spare, 5);
+    assert_int_equal(hyp_pool_ref(pool, 0), first);
+    assert_int_equal(hyp_pool_share(pool, 6), -EBUSY);
+    assert_int_equal(hyp_pool_end(pool), 0);
 }
 
 static void events_during_a_call_are_kept_and_announced(void **state)
@@ -305,6 +386,7 @@ static void events_during_a_call_are_kept_and_announced(void **state)
         assert_int_equal(hyp_next_event(w->mapper, &ev), 1);
         assert_int_equal(ev.kind, HYP_EV_DEATH);
         assert_int_equal(ev.domid, d);
+        assert_int_equal(ev.at_ns, 1000000000000 + d);
     }
     assert_false(readable(hyp_fd(w->mapper)));
     assert_int_equal(hyp_next_event(w->mapper, &ev), 0);
@@ -387,6 +469,27 @@ static void persistent_maps_once(void **state)
     assert_int_equal(hyp_pool_end(other), 0);
     assert_int_equal(core.maps, 2);
     assert_int_equal(core.unmaps, 2);
+}
+
+static void a_pool_is_allocated_or_not_made(void **state)
+{
+    struct world *w = *state;
+    core.no_huge = true;
+    struct hyp_pool *pool = make_pool(w, 8, 0); /* writes to every page */
+    core.no_huge = false;
+    assert_int_equal(core.npools, 2);
+    assert_int_equal(core.pools[0].memfd, -1); /* tried, and given back */
+    assert_int_equal(core.pools[1].flags, CORE_POOL_SMALL);
+    assert_int_equal(hyp_pool_end(pool), 0);
+    struct rlimit before, none = { 0, 0 };
+    getrlimit(RLIMIT_AS, &before);
+    none.rlim_max = before.rlim_max;
+    setrlimit(RLIMIT_AS, &none);
+    int err = hyp_pool_create(w->granter, MAPPER, 8, 0, &pool);
+    setrlimit(RLIMIT_AS, &before);
+    assert_int_equal(err, -ENOMEM);
+    assert_int_equal(core.pools[2].memfd, -1);
+    assert_int_equal(core.pools[3].memfd, -1);
 }
 
 static void foreign_references_are_refused(void **state)
@@ -809,17 +912,79 @@ static void attaching(void **state)
     rmdir(dir);
 }
 
+struct adopt_case {
+    int listener;
+    bool taken;
+};
+
+/* A core with or without a toolstack: it answers, or hangs up. */
+static void *adopt_server(void *arg)
+{
+    struct adopt_case *c = arg;
+    int conn = accept(c->listener, NULL, NULL), pair[2];
+    union core_call_any call;
+    while (!c->taken && recv(conn, &call, sizeof(call), 0) > 0) {
+        struct core_reply r = { .op = call.h.op, .seq = call.h.seq };
+        unsigned nfds = call.h.op == CORE_OP_PARCEL ? 2 : 0;
+        if (call.h.op == CORE_OP_HELLO)
+            r.u.hello.version = CORE_PROTO_VERSION;
+        if (nfds && socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair))
+            abort();
+        send_packet(conn, &r, sizeof(r), pair, nfds);
+        for (unsigned i = 0; i < nfds; i++)
+            close(pair[i]);
+    }
+    close(conn);
+    return NULL;
+}
+
+static void adopting(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/bulkhead-test-XXXXXX";
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    struct hyp *hyp;
+    int parcel[2];
+    assert_non_null(mkdtemp(dir));
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/core.sock", dir);
+    assert_int_equal(hyp_local_adopt(&hyp, addr.sun_path, parcel), -ENOENT);
+    struct adopt_case c = { .listener = socket(AF_UNIX, SOCK_SEQPACKET, 0) };
+    assert_int_equal(bind(c.listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(hyp_local_adopt(&hyp, addr.sun_path, parcel), -ECONNREFUSED);
+    assert_int_equal(listen(c.listener, 4), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_t t;
+        c.taken = i == 0;
+        assert_int_equal(pthread_create(&t, NULL, adopt_server, &c), 0);
+        assert_int_equal(hyp_local_adopt(&hyp, addr.sun_path, parcel), c.taken ? -EBUSY : 0);
+        if (!c.taken) {
+            assert_int_equal(hyp_domid(hyp), HYP_DOMID_TOOLSTACK);
+            close(parcel[0]);
+            close(parcel[1]);
+            hyp_close(hyp);
+        }
+        pthread_join(t, NULL);
+    }
+    close(c.listener);
+    unlink(addr.sun_path);
+    rmdir(dir);
+}
+
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_WORLD(identity_is_told),
+        IN_WORLD(store_connections_come_from_the_core),
+        IN_WORLD(toolstack_calls_say_what_they_mean),
+        IN_WORLD(a_pool_is_shared_by_the_same_references),
         IN_WORLD(events_during_a_call_are_kept_and_announced),
         IN_WORLD(the_end_of_the_core_is_told),
         IN_WORLD(a_reply_to_another_call_ends_it),
         cmocka_unit_test(another_version_is_refused),
         IN_WORLD(persistent_maps_once),
+        IN_WORLD(a_pool_is_allocated_or_not_made),
         IN_WORLD(foreign_references_are_refused),
         IN_WORLD(grants_map_in_any_order),
         IN_WORLD(read_only_means_it),
@@ -834,6 +999,7 @@ int main(void)
         IN_WORLD(another_sigbus_stays_fatal),
         cmocka_unit_test(opening_by_environment),
         cmocka_unit_test(attaching),
+        cmocka_unit_test(adopting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

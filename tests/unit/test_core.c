@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <sys/wait.h>
+
 #include "../core_rig.h"
 
 struct dom {
@@ -119,7 +121,7 @@ static int pool(const struct dom *from, domid_t to, uint64_t pages, uint32_t fla
     return error;
 }
 
-static int on_pool(const struct dom *d, uint32_t op, domid_t peer, uint32_t ref, struct core_reply *r)
+static int on_pool(const struct dom *d, uint32_t op, uint32_t peer, uint32_t ref, struct core_reply *r)
 {
     struct core_call_pool c = { { op, 0 }, peer, ref };
     return ask(d->sock, &c, sizeof(c), r, NULL);
@@ -359,6 +361,107 @@ static void a_pool_is_its_grantees_alone(void **state)
     finish(&c);
 }
 
+static bool holds(const struct dom *d, uint32_t kind, uint64_t *pages)
+{
+    struct core_reply r;
+    int error = on_domain(CORE_OP_DOMAIN_HOLDING, d->domid, &r);
+    if (error == 0 && pages)
+        *pages = r.u.holding.pages;
+    return error == 0 && r.u.holding.kind == kind;
+}
+
+static void a_spare_has_the_same_pages_by_the_same_references(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK), c = start(HYP_CLASS_BLK);
+    struct dom h = start(HYP_CLASS_NATIVE);
+    struct core_reply r;
+    uint32_t first = 0;
+    uint64_t pages = 0;
+    assert_int_equal(pool(&g, b.domid, 4, 0, &first), 0);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_MAP, g.domid, first, &r), -EACCES);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, c.domid, first, &r), 0);
+    assert_int_equal(r.u.pool.first, first);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_UNMAP, g.domid, first, &r), -EACCES); /* not its map */
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_MAP, g.domid, first + 1, &r), 0);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_UNMAP, g.domid, first, &r), -EACCES); /* that is b's */
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_MAP, g.domid, first + 3, &r), 0);
+    assert_int_equal(r.u.pool.first, first);
+    assert_true(holds(&c, HYP_HOLDS_MAP, &pages) && pages == 4);
+    assert_int_equal(on_pool(&h, CORE_OP_POOL_MAP, g.domid, first, &r), -EPERM);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_END, 0, first, &r), -EBUSY);
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_UNMAP, g.domid, first, &r), 0);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_END, 0, first, &r), -EBUSY); /* the spare alone */
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_MAP, g.domid, first, &r), 0);
+    finish(&b);
+    assert_int_equal(event(g.sock, &r), HYP_EV_DEATH);
+    assert_int_equal(event(c.sock, &r), 0);
+    struct dom e = start(HYP_CLASS_BLK);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_REGRANT, e.domid, first, &r), -EBUSY); /* it has a grantee */
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_MAP, g.domid, first, &r), 0);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, e.domid, first, &r), 0); /* and no spare */
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_UNMAP, g.domid, first, &r), 0);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_UNMAP, g.domid, first, &r), 0);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_END, 0, first, &r), 0);
+    assert_int_equal(on_pool(&e, CORE_OP_POOL_MAP, g.domid, first, &r), -EACCES);
+    finish(&g);
+    finish(&h);
+    finish(&c);
+    finish(&e);
+}
+
+static void a_spare_dies_and_another_comes(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK), c = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    uint32_t first = 0;
+    assert_int_equal(pool(&g, b.domid, 4, 0, &first), 0);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, c.domid, first, &r), 0);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_MAP, g.domid, first, &r), 0);
+    finish(&c);
+    assert_int_equal(event(g.sock, &r), HYP_EV_DEATH); /* it shared something with it */
+    assert_int_equal(r.u.event.domid, c.domid);
+    c = start(HYP_CLASS_BLK);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_MAP, g.domid, first, &r), -EACCES);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, c.domid, first, &r), 0);
+    assert_int_equal(on_pool(&c, CORE_OP_POOL_MAP, g.domid, first, &r), 0);
+    finish(&b); /* c inherits */
+    finish(&c); /* and nobody is left */
+    b = start(HYP_CLASS_BLK);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, b.domid, first, &r), -ESRCH);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_REGRANT, b.domid, first, &r), 0);
+    assert_int_not_equal(r.u.pool.first, first);
+    finish(&g); /* a granter's death ends it for both */
+    assert_int_equal(rig.core.pools_end, 0);
+    finish(&b);
+}
+
+static void a_pool_is_shared_by_its_granter_with_one(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), h = start(HYP_CLASS_NATIVE);
+    struct dom b = start(HYP_CLASS_BLK), c = start(HYP_CLASS_BLK), e = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    uint32_t first = 0;
+    assert_int_equal(pool(&g, b.domid, 4, 0, &first), 0);
+    assert_int_equal(on_pool(&h, CORE_OP_POOL_SHARE, c.domid, first, &r), -EACCES); /* not h's */
+    assert_int_equal(on_pool(&b, CORE_OP_POOL_SHARE, c.domid, first, &r), -EPERM);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, c.domid, first + 1, &r), -EACCES);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, 999, first, &r), -ESRCH);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, UINT32_MAX, first, &r), -ESRCH);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, 65536u + c.domid, first, &r), -ESRCH);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, g.domid, first, &r), -ESRCH);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, b.domid, first, &r), -ESRCH); /* it has it */
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, c.domid, first, &r), 0);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, e.domid, first, &r), -EBUSY);
+    assert_int_equal(on_pool(&g, CORE_OP_POOL_SHARE, c.domid, first, &r), -EBUSY);
+    assert_int_equal(on_pool(&e, CORE_OP_POOL_MAP, g.domid, first, &r), -EACCES);
+    struct dom *all[] = { &g, &h, &b, &c, &e };
+    for (unsigned i = 0; i < 5; i++)
+        finish(all[i]);
+}
+
 /* --------------------------------------------------------------- event channels */
 
 static void a_channel_ends_with_either_side(void **state)
@@ -425,8 +528,11 @@ static void a_device_is_taken_once(void **state)
     assert_int_equal(ask(rig.toolstack, &release, sizeof(release), &r, NULL), 0);
     assert_int_equal(acquire(&b, 1), -ENOENT);
     assert_int_equal(assign(b.domid, 1, "/ok"), 0);
+    rig_turn();
+    uint64_t before = core_now();
     assert_int_equal(event(b.sock, &r), HYP_EV_DEVICE);
     assert_int_equal(r.u.event.device, 1);
+    assert_true(r.u.event.at_ns > 0 && r.u.event.at_ns < before); /* when it was known, not told */
     assert_int_equal(acquire(&c, 1), -ENOENT);
     assert_int_equal(acquire(&b, 1), 0);
     assert_int_equal(acquire(&b, 1), -ENOENT);
@@ -509,10 +615,8 @@ static void a_missing_program_is_missed_when_it_is_needed(void **state)
     (void)state;
     char path[128];
     struct dom d;
-    rig_stop();
     snprintf(path, sizeof(path), "%s/bulkhead-net", rig_libexec);
     assert_int_equal(unlink(path), 0);
-    rig_start();
     assert_int_equal(create(HYP_CLASS_NET, &d), -ENOENT);
     d = start(HYP_CLASS_BLK);
     finish(&d);
@@ -520,6 +624,30 @@ static void a_missing_program_is_missed_when_it_is_needed(void **state)
     d = start(HYP_CLASS_NET);
     assert_int_equal(domain_find(&rig.core, d.domid)->rights, HYP_MAY_MAP | HYP_MAY_EVTCHN | HYP_MAY_DEVICE);
     finish(&d);
+}
+
+static dev_t program_of(const struct dom *d)
+{
+    return rig_process(domain_find(&rig.core, d->domid)->pidfd)->program;
+}
+
+static void a_new_program_is_for_the_next_domain(void **state)
+{
+    (void)state;
+    char path[128], other[128];
+    struct dom old = start(HYP_CLASS_BLK);
+    assert_int_equal(program_of(&old), makedev(1, 3));
+    snprintf(path, sizeof(path), "%s/bulkhead-blk", rig_libexec);
+    snprintf(other, sizeof(other), "%s/bulkhead-new", rig_libexec);
+    assert_int_equal(symlink("/dev/zero", other), 0);
+    assert_int_equal(rename(other, path), 0);
+    struct dom new = start(HYP_CLASS_BLK);
+    assert_int_equal(program_of(&new), makedev(1, 5));
+    assert_int_equal(program_of(&old), makedev(1, 3));
+    assert_int_equal(symlink("/dev/null", other), 0);
+    assert_int_equal(rename(other, path), 0);
+    finish(&old);
+    finish(&new);
 }
 
 static void a_failed_launch_leaves_nothing(void **state)
@@ -534,10 +662,10 @@ static void a_failed_launch_leaves_nothing(void **state)
     unsigned n = 0;
     while (n < 4 && recv(rig.store_control, &w[n], sizeof(w[0]), MSG_DONTWAIT) > 0)
         n++;
-    assert_int_equal(n, 3); /* the toolstack, then that one and its end */
-    assert_int_equal(w[1].op, STORE_CONTROL_INTRODUCE);
-    assert_int_equal(w[2].op, STORE_CONTROL_RELEASE);
-    assert_int_equal(w[1].domid, w[2].domid);
+    assert_int_equal(n, 2); /* that one and its end */
+    assert_int_equal(w[0].op, STORE_CONTROL_INTRODUCE);
+    assert_int_equal(w[1].op, STORE_CONTROL_RELEASE);
+    assert_int_equal(w[0].domid, w[1].domid);
     for (unsigned i = 2; i < CORE_DOMAINS_MAX; i++)
         assert_int_equal(rig.core.domains[i].state, DOMAIN_FREE);
 }
@@ -572,10 +700,13 @@ static void deaths_are_told_to_those_concerned(void **state)
     struct core_reply r;
     assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
     assert_int_equal(pool(&g, b.domid, 1, 0, NULL), 0);
+    uint64_t before = core_now();
     finish(&b);
+    uint64_t after = core_now();
     assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEATH);
     assert_int_equal(r.u.event.domid, b.domid);
     assert_int_equal(r.u.event.error, 9);
+    assert_true(r.u.event.at_ns > before && r.u.event.at_ns < after);
     assert_int_equal(event(g.sock, &r), HYP_EV_DEATH);
     assert_int_equal(r.u.event.domid, b.domid);
     assert_int_equal(event(h.sock, &r), 0);
@@ -682,22 +813,322 @@ static void a_slow_store_is_told_later(void **state)
     assert_true(told);
 }
 
-static void the_core_lives_as_long_as_its_toolstack(void **state)
+/* -------------------------------------------------------------------- the store */
+
+static int store_connect(int sock, int *fd)
+{
+    struct core_call c = { CORE_OP_STORE_CONNECT, 0 };
+    struct core_reply r;
+    *fd = -1;
+    return ask(sock, &c, sizeof(c), &r, fd);
+}
+
+static void kill_store(void)
+{
+    rig_kill(domain_find(&rig.core, LOCAL_DOMID_STORE)->pidfd);
+    rig_turn();
+    rig_check();
+}
+
+static void domains_outlive_the_store(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK), c = start(HYP_CLASS_BLK), none;
+    struct core_reply r;
+    int fd;
+    assert_int_equal(rig_living.n, 0);
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    assert_int_equal(rig_store(), -EEXIST);
+    kill_store();
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEATH);
+    assert_int_equal(r.u.event.domid, LOCAL_DOMID_STORE);
+    assert_int_equal(r.u.event.error, 9);
+    assert_int_equal(event(g.sock, &r), 0);
+    assert_int_equal(pool(&g, b.domid, 1, 0, NULL), 0); /* they go on */
+    assert_int_equal(store_connect(g.sock, &fd), -EAGAIN);
+    assert_int_equal(create(HYP_CLASS_BLK, &none), -EAGAIN);
+    finish(&c); /* its release reaches no store */
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEATH);
+    assert_int_equal(rig_store(), 0);
+    assert_int_equal(rig_living.n, 2);
+    assert_int_equal(rig_living.domid[0], g.domid);
+    assert_int_equal(rig_living.domid[1], b.domid);
+    assert_int_equal(store_connect(g.sock, &fd), 0);
+    struct store_control w;
+    struct rights theirs;
+    int flags;
+    assert_true(rights_receive(rig.store_control, &w, sizeof(w), &theirs, 1, &flags) == (ssize_t)sizeof(w));
+    assert_int_equal(w.op, STORE_CONTROL_INTRODUCE);
+    assert_int_equal(w.domid, g.domid);
+    assert_int_equal(write(theirs.fd[0], "x", 1), 1); /* one and the same connection */
+    char byte;
+    assert_int_equal(read(fd, &byte, 1), 1);
+    rights_close(&theirs);
+    close(fd);
+    finish(&b);
+    assert_true(recv(rig.store_control, &w, sizeof(w), MSG_DONTWAIT) > 0);
+    assert_int_equal(w.op, STORE_CONTROL_RELEASE);
+    assert_int_equal(w.domid, b.domid);
+    finish(&g);
+}
+
+static void connections_to_a_store_are_bounded(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE), h = start(HYP_CLASS_NATIVE);
+    int fd;
+    for (unsigned i = 1; i < CORE_STORE_CONNECTS; i++) { /* it came with one */
+        assert_int_equal(store_connect(g.sock, &fd), 0);
+        close(fd);
+    }
+    assert_int_equal(store_connect(g.sock, &fd), -EDQUOT);
+    assert_int_equal(store_connect(h.sock, &fd), 0); /* another's share */
+    close(fd);
+    for (unsigned i = 0; i < 2 * CORE_STORE_CONNECTS; i++) {
+        assert_int_equal(store_connect(rig.toolstack, &fd), 0);
+        close(fd);
+    }
+    kill_store();
+    assert_int_equal(rig_store(), 0);
+    assert_int_equal(store_connect(g.sock, &fd), 0);
+    close(fd);
+    finish(&g);
+    finish(&h);
+}
+
+static void the_store_gets_what_it_needs_and_its_place(void **state)
+{
+    (void)state;
+    struct core_call_create c = { .h = { CORE_OP_DOMAIN_CREATE, 0 }, .nfds = 2,
+                                  .cfg = { .class_id = HYP_CLASS_STORE, .name = "store" } };
+    struct core_reply r;
+    int two[2] = { STDERR_FILENO, STDERR_FILENO }, none[HYP_FDS_MAX];
+    unsigned n;
+    struct rig_process *p = rig_process(domain_find(&rig.core, LOCAL_DOMID_STORE)->pidfd);
+    struct stat st;
+    char name[64], path[64];
+    assert_int_equal(fstat(p->store, &st), 0);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", p->store);
+    assert_true(readlink(path, name, sizeof(name)) > 0 && strstr(name, "listen"));
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", p->extra);
+    assert_true(readlink(path, name, sizeof(name)) > 0 && strstr(name, "journal"));
+    struct core_call_domain destroy = { { CORE_OP_DOMAIN_DESTROY, 0 }, LOCAL_DOMID_STORE, 0 };
+    assert_int_equal(ask(rig.toolstack, &destroy, sizeof(destroy), &r, NULL), 0);
+    rig_turn();
+    assert_int_equal(rights_send(rig.toolstack, &c, sizeof(c), two, 2), 0);
+    rig_turn();
+    assert_int_equal(rig_receive(rig.toolstack, &r, none, &n), 1);
+    assert_int_equal(r.error, -EINVAL);
+    rig.launch_fails = true;
+    assert_int_equal(rig_store(), -EAGAIN);
+    rig.launch_fails = false;
+    assert_int_equal(rig_store(), 0); /* the failed one left nothing */
+}
+
+/* ---------------------------------------------------------------- the toolstack */
+
+static void the_core_ends_when_it_is_told_to(void **state)
 {
     (void)state;
     struct dom d = start(HYP_CLASS_NATIVE);
+    assert_int_equal(simple(d.sock, CORE_OP_END), -EPERM);
     assert_int_equal(core_turn(&rig.core, 0), 0);
-    core_close(&rig.toolstack);
+    assert_int_equal(simple(rig.toolstack, CORE_OP_END), 0);
     assert_int_equal(core_turn(&rig.core, 0), 1);
     core_close(&d.sock);
 }
 
-static void without_a_store_nothing_goes_on(void **state)
+static void without_a_place_for_the_next_it_ends_with_its_toolstack(void **state)
 {
     (void)state;
+    core_close(&rig.core.adopt);
     assert_int_equal(core_turn(&rig.core, 0), 0);
-    rig_die(&rig.processes[0]);
-    assert_true(core_turn(&rig.core, 0) < 0);
+    core_close(&rig.toolstack);
+    assert_int_equal(core_turn(&rig.core, 0), 1);
+}
+
+static int parcel(int sock, int fds[2])
+{
+    struct core_call c = { CORE_OP_PARCEL, 0 };
+    struct core_reply r;
+    fds[0] = fds[1] = -1;
+    return ask(sock, &c, sizeof(c), &r, fds);
+}
+
+static void lose_toolstack(void)
+{
+    core_close(&rig.toolstack);
+    assert_int_equal(core_turn(&rig.core, 0), 0);
+    rig_check();
+}
+
+static void the_next_toolstack_finds_what_the_last_one_left(void **state)
+{
+    (void)state;
+    struct dom g = start(HYP_CLASS_NATIVE);
+    int ends[2], note = memfd_create("note", MFD_CLOEXEC);
+    assert_int_equal(parcel(g.sock, ends), -EPERM);
+    assert_int_equal(parcel(rig.toolstack, ends), 0);
+    assert_int_equal(rights_send(ends[0], "note", 4, &note, 1), 0);
+    close(note);
+    close(ends[0]);
+    close(ends[1]);
+    lose_toolstack();
+    assert_int_equal(simple(g.sock, CORE_OP_READY), 0); /* it is served meanwhile */
+    rig.toolstack = rig_adopt();
+    assert_int_equal(parcel(rig.toolstack, ends), 0);
+    struct rights in;
+    char words[8], path[64], name[64];
+    int flags;
+    assert_int_equal(rights_receive(ends[1], words, sizeof(words), &in, 1, &flags), 4);
+    assert_int_equal(in.n, 1);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", in.fd[0]);
+    assert_true(readlink(path, name, sizeof(name)) > 0 && strstr(name, "note"));
+    rights_close(&in);
+    close(ends[0]);
+    close(ends[1]);
+    finish(&g);
+}
+
+static void what_happened_meanwhile_is_told_to_the_next(void **state)
+{
+    (void)state;
+    struct dom b = start(HYP_CLASS_BLK), c = start(HYP_CLASS_BLK), e = start(HYP_CLASS_BLK), none;
+    struct core_reply r;
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    assert_int_equal(simple(b.sock, CORE_OP_READY), 0);
+    assert_int_equal(assign(b.domid, 1, "/ok"), 0);
+    assert_int_equal(assign(e.domid, 4, "/missing"), 0);
+    while (event(rig.toolstack, &r)) /* it hears of some of it, but who knows what it made of that */
+        ;
+    assert_int_equal(assign(e.domid, 5, "/hang"), 0);
+    lose_toolstack();
+    assert_int_equal(simple(e.sock, CORE_OP_READY), 0);
+    finish(&c);
+    rig.toolstack = rig_adopt();
+    assert_int_equal(event(rig.toolstack, &r), 0); /* not before its first word */
+    assert_int_equal(simple(rig.toolstack, CORE_OP_READY), 0);
+    assert_int_equal(event(rig.toolstack, &r), 0);
+    struct core_call hello = { CORE_OP_HELLO, 1 };
+    assert_true(send(rig.toolstack, &hello, sizeof(hello), 0) > 0);
+    rig_turn();
+    int fds[HYP_FDS_MAX];
+    unsigned n;
+    assert_int_equal(rig_receive(rig.toolstack, &r, fds, &n), 1);
+    assert_int_equal(r.op, CORE_OP_HELLO);
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_READY);
+    assert_int_equal(r.u.event.domid, b.domid);
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_READY);
+    assert_int_equal(r.u.event.domid, e.domid);
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEVICE);
+    assert_int_equal(r.u.event.domid, b.domid);
+    assert_int_equal(r.u.event.device, 1);
+    assert_int_equal(r.u.event.error, 0);
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEATH);
+    assert_int_equal(r.u.event.domid, c.domid);
+    assert_int_equal(r.u.event.error, 9);
+    assert_int_equal(event(rig.toolstack, &r), 0);
+    assert_int_equal(assign(e.domid, 5, "/ok"), -EEXIST); /* its opener still waits */
+    assert_int_equal(acquire(&b, 1), 0);
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_DESTROY, b.domid, &r), 0); /* and it has every right */
+    assert_int_equal(create(HYP_CLASS_BLK, &none), 0);
+    finish(&b);
+    finish(&e);
+    finish(&none);
+}
+
+static bool hung_up(int sock)
+{
+    char byte;
+    return recv(sock, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+static void there_is_one_toolstack(void **state)
+{
+    (void)state;
+    int second = rig_adopt();
+    assert_true(hung_up(second));
+    close(second);
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    lose_toolstack();
+    rig.toolstack = rig_adopt();
+    assert_false(hung_up(rig.toolstack));
+    second = rig_adopt();
+    assert_true(hung_up(second));
+    close(second);
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+}
+
+static void the_toolstack_is_root(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip(); /* all that this process can be is the core's own uid */
+    int go[2], status;
+    char byte = 0;
+    lose_toolstack();
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, go), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int sock = setuid(65534) == 0 ? socket(AF_UNIX, SOCK_SEQPACKET, 0) : -1;
+        if (sock < 0 || connect(sock, (const struct sockaddr *)&rig.adopt, rig.adopt_bytes) < 0 ||
+            write(go[1], "", 1) != 1)
+            _exit(2);
+        _exit(recv(sock, &byte, 1, 0) == 0 ? 0 : 1); /* it waits until it is hung up */
+    }
+    assert_int_equal(read(go[0], &byte, 1), 1);
+    rig_turn();
+    assert_int_equal(rig.core.domains[0].sock, -1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(go[0]);
+    close(go[1]);
+    rig.toolstack = rig_adopt(); /* control */
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+}
+
+static void a_toolstack_that_does_not_read_is_lost_too(void **state)
+{
+    (void)state;
+    struct dom d = start(HYP_CLASS_NATIVE);
+    struct core_call c = { CORE_OP_READY, 0 };
+    struct domain *in_core = rig.core.domains;
+    for (unsigned i = 0; i < 10000 && !in_core->clogged; i++) {
+        while (send(rig.toolstack, &c, sizeof(c), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+            ;
+        rig_turn();
+    }
+    assert_true(in_core->clogged);
+    lose_toolstack();
+    assert_int_equal(in_core->sock, -1);
+    rig.toolstack = rig_adopt();
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    finish(&d);
+}
+
+static void domains_are_counted_by_domid(void **state)
+{
+    (void)state;
+    struct dom a = start(HYP_CLASS_NATIVE), b = start(HYP_CLASS_BLK), c = start(HYP_CLASS_NATIVE);
+    struct core_reply r;
+    finish(&a);
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_INFO, a.domid, &r), 0);
+    assert_int_equal(r.u.info.domid, b.domid);
+    assert_int_equal(r.u.info.class_id, HYP_CLASS_BLK);
+    assert_string_equal(r.u.info.name, "unit");
+    a = start(HYP_CLASS_NATIVE); /* in the free slot, with a higher number */
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_INFO, (domid_t)(b.domid + 1), &r), 0);
+    assert_int_equal(r.u.info.domid, c.domid);
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_INFO, (domid_t)(c.domid + 1), &r), 0);
+    assert_int_equal(r.u.info.domid, a.domid);
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_INFO, (domid_t)(a.domid + 1), &r), 0);
+    assert_int_equal(r.u.info.domid, LOCAL_DOMID_STORE);
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_INFO, LOCAL_DOMID_STORE + 1, &r), -ENOENT);
+    assert_int_equal(on_domain(CORE_OP_DOMAIN_INFO, 0, &r), 0);
+    assert_int_equal(r.u.info.domid, 0);
+    finish(&a);
+    finish(&b);
+    finish(&c);
 }
 
 static int quiet(void **state)
@@ -731,12 +1162,16 @@ int main(void)
         WITH_CORE(pools_have_a_number_too),
         WITH_CORE(references_are_never_ambiguous),
         WITH_CORE(a_pool_is_its_grantees_alone),
+        WITH_CORE(a_spare_has_the_same_pages_by_the_same_references),
+        WITH_CORE(a_spare_dies_and_another_comes),
+        WITH_CORE(a_pool_is_shared_by_its_granter_with_one),
         WITH_CORE(a_channel_ends_with_either_side),
         WITH_CORE(a_device_is_taken_once),
         WITH_CORE(a_failed_open_is_told_and_forgotten),
         WITH_CORE(domids_come_back_late),
         WITH_CORE(the_table_may_be_full),
         WITH_CORE(a_missing_program_is_missed_when_it_is_needed),
+        WITH_CORE(a_new_program_is_for_the_next_domain),
         WITH_CORE(a_failed_launch_leaves_nothing),
         WITH_CORE(a_paused_domain_waits),
         WITH_CORE(deaths_are_told_to_those_concerned),
@@ -744,8 +1179,17 @@ int main(void)
         WITH_CORE(who_does_not_read_is_not_served),
         WITH_CORE(who_does_not_read_keeps_no_slot),
         WITH_CORE(a_slow_store_is_told_later),
-        WITH_CORE(the_core_lives_as_long_as_its_toolstack),
-        WITH_CORE(without_a_store_nothing_goes_on),
+        WITH_CORE(domains_outlive_the_store),
+        WITH_CORE(connections_to_a_store_are_bounded),
+        WITH_CORE(the_store_gets_what_it_needs_and_its_place),
+        WITH_CORE(the_core_ends_when_it_is_told_to),
+        WITH_CORE(without_a_place_for_the_next_it_ends_with_its_toolstack),
+        WITH_CORE(the_next_toolstack_finds_what_the_last_one_left),
+        WITH_CORE(what_happened_meanwhile_is_told_to_the_next),
+        WITH_CORE(there_is_one_toolstack),
+        WITH_CORE(the_toolstack_is_root),
+        WITH_CORE(a_toolstack_that_does_not_read_is_lost_too),
+        WITH_CORE(domains_are_counted_by_domid),
     };
     return cmocka_run_group_tests_name("core", tests, quiet, loud);
 }

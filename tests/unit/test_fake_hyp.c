@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../fake_hyp.h"
 
@@ -73,6 +74,95 @@ static void grants_follow_the_rules(void **state)
     assert_int_equal(fake_hyp_reset(), 0);
 }
 
+static domid_t next_death(struct hyp *hyp)
+{
+    struct hyp_event ev;
+    assert_int_equal(hyp_next_event(hyp, &ev), 1);
+    assert_int_equal(ev.kind, HYP_EV_DEATH);
+    assert_true(ev.at_ns > 0);
+    return ev.domid;
+}
+
+static void spares_inherit(void **state)
+{
+    (void)state;
+    struct hyp *fe = fake_hyp_new(1), *be = fake_hyp_new(2), *spare = fake_hyp_new(3), *other = fake_hyp_new(4);
+    struct hyp_pool *pool;
+    struct hyp_map *map, *early;
+    assert_int_equal(hyp_pool_create(fe, 2, 4, 0, &pool), 0);
+    grant_ref_t ref = hyp_pool_ref(pool, 1);
+    assert_int_equal(hyp_map_open(spare, 1, &early), 0);
+    assert_null(hyp_map_persistent(early, ref));
+    assert_int_equal(hyp_pool_share(pool, 1), -ESRCH);
+    assert_int_equal(hyp_pool_share(pool, 2), -ESRCH);
+    assert_int_equal(hyp_pool_share(pool, 9), -ESRCH);
+    assert_int_equal(hyp_pool_share(pool, 3), 0);
+    assert_int_equal(hyp_pool_share(pool, 4), -EBUSY);
+    char *page = hyp_map_persistent(early, ref);
+    assert_non_null(page);
+    assert_int_equal(hyp_pool_end(pool), -EBUSY);
+    hyp_close(be);
+    assert_int_equal(next_death(fe), 2);
+    assert_int_equal(hyp_pool_ref(pool, 1), ref);
+    assert_ptr_equal(hyp_map_persistent(early, ref), page);
+    assert_int_equal(hyp_pool_regrant(pool, 4), -EBUSY);
+    assert_int_equal(hyp_pool_share(pool, 4), 0); /* there was none any more */
+    hyp_close(other);
+    assert_int_equal(next_death(fe), 4);
+    hyp_map_close(early);
+    hyp_close(spare);
+    assert_int_equal(next_death(fe), 3);
+    be = fake_hyp_new(5);
+    assert_int_equal(hyp_pool_share(pool, 5), -ESRCH); /* of whom? */
+    assert_int_equal(hyp_pool_regrant(pool, 5), 0);
+    assert_int_equal(hyp_map_open(be, 1, &map), 0);
+    assert_null(hyp_map_persistent(map, ref));
+    assert_non_null(hyp_map_persistent(map, hyp_pool_ref(pool, 1)));
+    hyp_map_close(map);
+    assert_int_equal(hyp_pool_end(pool), 0);
+    hyp_close(be);
+    hyp_close(fe);
+    assert_int_equal(fake_hyp_reset(), 0);
+}
+
+static int connect_count;
+
+static int give_pipe(domid_t domid)
+{
+    int ends[2];
+    connect_count++;
+    if (domid != 1 || pipe(ends))
+        return -EAGAIN;
+    close(ends[1]);
+    return ends[0];
+}
+
+static void store_connections_and_devices_are_the_tests(void **state)
+{
+    (void)state;
+    struct hyp *fe = fake_hyp_new(1);
+    struct hyp_event ev;
+    assert_int_equal(hyp_store_fd(fe), -ENOENT);
+    assert_int_equal(hyp_store_connect(fe), -EAGAIN);
+    fake_hyp_store(give_pipe);
+    int one = hyp_store_fd(fe), two = hyp_store_connect(fe), fd = -1;
+    assert_true(one >= 0 && two >= 0 && one != two);
+    assert_int_equal(hyp_store_fd(fe), -ENOENT);
+    assert_int_equal(connect_count, 2);
+    fake_hyp_device(fe, 7, one);
+    assert_int_equal(hyp_next_event(fe, &ev), 1);
+    assert_int_equal(ev.kind, HYP_EV_DEVICE);
+    assert_int_equal(ev.device, 7);
+    assert_int_equal(hyp_device_acquire(fe, 8, &fd), -EAGAIN);
+    assert_int_equal(hyp_device_acquire(fe, 7, &fd), 0);
+    assert_int_equal(fd, one);
+    assert_int_equal(hyp_device_acquire(fe, 7, &fd), -EAGAIN);
+    close(one);
+    close(two);
+    hyp_close(fe);
+    assert_int_equal(fake_hyp_reset(), 0);
+}
+
 static void read_only_and_copies(void **state)
 {
     (void)state;
@@ -102,7 +192,8 @@ static void read_only_and_copies(void **state)
     hyp_map_close(map);
     assert_int_equal(hyp_pool_end(pool), 0);
     int fd;
-    assert_int_equal(hyp_device_acquire(be, 0, &fd), -EOPNOTSUPP);
+    assert_int_equal(hyp_device_acquire(be, 0, &fd), -EAGAIN);
+    assert_int_equal(hyp_domain_destroy(be, 1), -EOPNOTSUPP);
     assert_int_equal(hyp_restrict(fe, HYP_MAY_EVTCHN), 0);
     assert_int_equal(hyp_pool_create(fe, 2, 2, 0, &pool), -EPERM);
     hyp_close(fe);
@@ -142,6 +233,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grants_follow_the_rules),
+        cmocka_unit_test(spares_inherit),
+        cmocka_unit_test(store_connections_and_devices_are_the_tests),
         cmocka_unit_test(read_only_and_copies),
         cmocka_unit_test(doorbells),
     };

@@ -357,6 +357,29 @@ static long send_somewhere(void)
     const struct sockaddr *to = (const struct sockaddr *)&world.abstract_addr;
     return sendto(world.pipe[1], "x", 1, 0, to, world.abstract_len) < 0 ? 0 : -1;
 }
+/* Of no socket: what matters is whether the call is made. */
+static long set_option(int level, int name)
+{
+    int value = 0;
+    errno = 0;
+    return setsockopt(world.pipe[1], level, name, &value, sizeof(value)) < 0 && errno == ENOTSOCK ? 0 : -1;
+}
+static long detach_filter(void)
+{
+    return set_option(SOL_SOCKET, SO_DETACH_FILTER);
+}
+static long attach_filter(void)
+{
+    return set_option(SOL_SOCKET, SO_ATTACH_FILTER);
+}
+static long bind_to_device(void)
+{
+    return set_option(SOL_SOCKET, SO_BINDTODEVICE);
+}
+static long packet_option(void)
+{
+    return set_option(SOL_PACKET, SO_DETACH_FILTER);
+}
 static long new_net_namespace(void)
 {
     return unshare(CLONE_NEWNET) == 0 || errno == EPERM ? 0 : -1;
@@ -413,6 +436,14 @@ static void arguments_are_limited(void **state)
     } cases[] = {
         { send_nowhere, HYP_CLASS_NET, false },
         { send_somewhere, HYP_CLASS_NET, true },
+        { detach_filter, HYP_CLASS_NET, false },
+        { attach_filter, HYP_CLASS_NET, true },
+        { bind_to_device, HYP_CLASS_NET, true },
+        { packet_option, HYP_CLASS_NET, true },
+        { attach_filter, HYP_CLASS_NETDEV, false },
+        { detach_filter, HYP_CLASS_NETDEV, true },
+        { bind_to_device, HYP_CLASS_NBD, false },
+        { detach_filter, HYP_CLASS_TAP, true },
         { send_nowhere, HYP_CLASS_NBD, false },
         { send_somewhere, HYP_CLASS_NBD, true },
         { new_net_namespace, HYP_CLASS_NETDEV, false },

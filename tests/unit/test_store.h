@@ -292,14 +292,19 @@ static inline void make_home(domid_t domid)
     assert_int_equal(set_perms(&dom0, path, perms), 0);
 }
 
-static inline int begin(void **state)
+static inline void start_store(void)
 {
     int pair[2];
 
-    (void)state;
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     control_fd = pair[0];
     assert_int_equal(store_server_init(pair[1], -1), 0);
+}
+
+static inline int begin(void **state)
+{
+    (void)state;
+    start_store();
     introduce(&dom0, 0);
     introduce(&guest1, 1);
     introduce(&guest2, 2);

@@ -184,8 +184,6 @@ static void odd_control_messages(void **state)
     (void)state;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     say(STORE_CONTROL_INTRODUCE, 5, -1);                   /* no connection */
-    say(STORE_CONTROL_INTRODUCE, 1, fds[1]);               /* there already */
-    say(STORE_CONTROL_INTRODUCE, 0, fds[1]);               /* dom0 too */
     say(STORE_CONTROL_INTRODUCE, LOCAL_DOMID_LAST + 1, fds[1]);
     say(STORE_CONTROL_RELEASE, 9, -1);
     say(STORE_CONTROL_RELEASE, 0, -1);
@@ -195,13 +193,51 @@ static void odd_control_messages(void **state)
     assert_int_equal(send(control_fd, "abc", 3, 0), 3);
     assert_int_equal(send(control_fd, "abcdefghijklmnop", 16, 0), 16);
     turn();
-    assert_int_equal(xsd_counted(XSD_COUNT_bad_control), 11);
+    struct store_living living = {.op = STORE_CONTROL_LIVING, .n = CORE_DOMAINS_MAX + 1};
+    assert_int_equal(send(control_fd, &living, sizeof(living), 0), sizeof(living));
+    living = (struct store_living){.op = STORE_CONTROL_LIVING, .n = 2, .domid = {1, LOCAL_DOMID_LAST + 1}};
+    assert_int_equal(send(control_fd, &living, sizeof(living), 0), sizeof(living));
+    living = (struct store_living){.op = STORE_CONTROL_INTRODUCE, .n = 1};
+    assert_int_equal(send(control_fd, &living, sizeof(living), 0), sizeof(living));
+    turn();
+    assert_int_equal(xsd_counted(XSD_COUNT_bad_control), 12);
     close(fds[1]);
     struct pollfd p = {.fd = fds[0], .events = POLLIN};
     assert_int_equal(poll(&p, 1, 0), 1);
     assert_true(p.revents & POLLHUP); /* none of the copies was kept */
     close(fds[0]);
     assert_int_equal(put(&guest1, "still", "here"), 0);
+}
+
+/* A domain that asked for a connection again has lost the old one, with all that
+ * belonged to it; its nodes stay. */
+static void a_new_connection_takes_the_place(void **state)
+{
+    struct client again;
+
+    (void)state;
+    assert_int_equal(watch(&dom0, "@introduceDomain", "t"), 0);
+    assert_int_equal(watch(&guest1, "data", "t"), 0);
+    assert_int_equal(put(&guest1, "data", "kept"), 0);
+    txn_begin(&guest1);
+    settle(&dom0);
+    introduce(&again, 1);
+    receive(&guest1);
+    assert_true(guest1.closed);
+    assert_int_equal(get(&again, "data"), 0);
+    assert_string_equal(again.reply, "kept");
+    assert_int_equal(xsd_account_of(1)->used[XSD_WATCH], 0);
+    assert_int_equal(xsd_account_of(1)->used[XSD_TXN], 0);
+    assert_int_equal(events_of(&dom0, "@introduceDomain", "t"), 0); /* it was there before */
+    assert_int_equal(xsd_counted(XSD_COUNT_bad_control), 0);
+    close(guest1.fd);
+    guest1 = again;
+    introduce(&again, 0);
+    receive(&dom0);
+    assert_true(dom0.closed);
+    close(dom0.fd);
+    dom0 = again;
+    assert_int_equal(get(&dom0, HOME(1) "/data"), 0);
 }
 
 static void every_domain_has_room(void **state)
@@ -289,6 +325,7 @@ int main(void)
         TEST(bytes_may_come_one_by_one),
         TEST(a_flood_delays_only_itself),
         TEST(odd_control_messages),
+        TEST(a_new_connection_takes_the_place),
         TEST(every_domain_has_room),
         TEST(the_end_of_the_core_is_the_end),
         TEST(who_comes_through_the_socket),

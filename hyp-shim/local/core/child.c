@@ -36,14 +36,15 @@ static int result(long r)
  * upwards first, so that none is overwritten before it was copied down. */
 static int put_descriptors(const struct child *c, int sock)
 {
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     const struct { int from, to, flags; } places[] = {
-        { c->null_fd, STDIN_FILENO, 0 },
-        { c->null_fd, STDOUT_FILENO, 0 },
-        { c->how->nfds > 0 ? c->how->fds[0] : STDERR_FILENO, STDERR_FILENO, 0 },
+        { null, STDIN_FILENO, 0 },
+        { null, STDOUT_FILENO, 0 },
+        { c->how->log_fd, STDERR_FILENO, 0 },
         { c->how->core_fd, DOMAIN_CORE_FD, 0 },
         { c->how->store_fd, DOMAIN_STORE_FD, 0 },
         { sock, CHILD_SOCK, O_CLOEXEC },
-        { c->program_fd, CHILD_PROGRAM, O_CLOEXEC },
+        { c->how->program_fd, CHILD_PROGRAM, O_CLOEXEC },
     };
     const unsigned n = sizeof(places) / sizeof(places[0]);
     int copies[sizeof(places) / sizeof(places[0]) + HYP_FDS_MAX];
@@ -198,9 +199,8 @@ static int step_limits(const struct child *c)
 
 static int step_affinity(const struct child *c)
 {
-    if (c->how->cpus == 0)
-        return 0;
-    return result(syscall(SYS_sched_setaffinity, 0, sizeof(c->how->cpus), &c->how->cpus));
+    const uint64_t *cpus = &c->how->cpus;
+    return *cpus ? result(syscall(SYS_sched_setaffinity, 0, sizeof(*cpus), cpus)) : 0;
 }
 
 /* -------------------------------------------------------------------- identity */
@@ -214,10 +214,7 @@ static int step_user_namespace(const struct child *c)
     struct launch_message m = { .step = LAUNCH_MAP };
     if (send(CHILD_SOCK, &m, sizeof(m), MSG_NOSIGNAL) < 0)
         return -errno;
-    ssize_t n;
-    do
-        n = recv(CHILD_SOCK, &m, sizeof(m), 0);
-    while (n < 0 && errno == EINTR);
+    ssize_t n = recv(CHILD_SOCK, &m, sizeof(m), 0);
     return n == (ssize_t)sizeof(m) && m.step == LAUNCH_MAP ? 0 : -ECANCELED;
 }
 
@@ -319,7 +316,41 @@ _Noreturn void child_run(const void *child, int sock)
 
 /* --------------------------------------------------------------- device opener */
 
-/* Looks before it opens: opening some things has effects, or waits for ever. */
+#define CLAIM_TRIES   2000
+#define CLAIM_WAIT_US 1000
+
+/*
+ * A block device is claimed as well (O_EXCL), or it could be mounted or opened by
+ * another path meanwhile.  A claim that another has is refused, where a lock is
+ * waited for: so first the lock, by an open that claims nothing, then the claim.
+ * One who dies gives the lock a moment before the claim; anyone else who has the
+ * claim then is a stranger.  The lock moves to the open that has the claim: when
+ * another who waits is faster, it is the other's turn.
+ */
+static int device_claim(const char *path, int flags)
+{
+    int gate = open(path, O_RDONLY | O_CLOEXEC);
+    if (gate < 0)
+        return -errno;
+    for (unsigned busy = 0; busy < CLAIM_TRIES;) {
+        int fd = flock(gate, LOCK_EX) < 0 ? -1 : open(path, flags | O_EXCL);
+        if (fd >= 0) {
+            flock(gate, LOCK_UN);
+            if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+                return fd;
+            close(fd);
+        } else if (errno != EBUSY) {
+            return -errno;
+        } else {
+            busy++;
+            usleep(CLAIM_WAIT_US);
+        }
+    }
+    return -EBUSY;
+}
+
+/* Looks before it opens: opening some things has effects, or waits for ever.  No
+ * signal has a handler here: a lock is waited for until it comes. */
 static int device_open(const struct core_call_assign *how)
 {
     int place = open(how->path, O_PATH | O_CLOEXEC);
@@ -331,18 +362,13 @@ static int device_open(const struct core_call_assign *how)
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
         return -ENOTBLK;
     bool rdonly = how->flags & HYP_DEVICE_RDONLY;
-    int flags = O_CLOEXEC | (rdonly ? O_RDONLY : O_RDWR) | (how->flags & HYP_DEVICE_DIRECT ? O_DIRECT : 0) |
-                (S_ISBLK(st.st_mode) && !rdonly ? O_EXCL : 0);
+    int flags = O_CLOEXEC | (rdonly ? O_RDONLY : O_RDWR) | (how->flags & HYP_DEVICE_DIRECT ? O_DIRECT : 0);
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
+    if (S_ISBLK(st.st_mode) && !rdonly)
+        return device_claim(path, flags);
     int fd = open(path, flags);
-    if (fd < 0)
-        return -errno;
-    close(place);
-    while (flock(fd, rdonly ? LOCK_SH : LOCK_EX) < 0)
-        if (errno != EINTR)
-            return -errno;
-    return fd;
+    return fd < 0 || flock(fd, LOCK_EX) < 0 ? -errno : fd;
 }
 
 _Noreturn void child_open_device(const void *assign, int sock)

@@ -13,7 +13,7 @@
 
 /*
  * The store stays in the machine's user namespace: it must see the uids of
- * those who connect to it.  It has no core connection and makes no calls.
+ * those who connect to it.  It makes no calls: its socket is for our words.
  */
 static const struct core_class classes[HYP_CLASS_COUNT] = {
     [HYP_CLASS_STORE] = {

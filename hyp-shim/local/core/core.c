@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define END_WAIT_MS 1000 /* for each process, at the end */
 
@@ -19,7 +20,8 @@ static const struct {
     [CORE_OP_READY]          = { domain_call_ready, sizeof(struct core_call), 0 },
     [CORE_OP_RESTRICT]       = { domain_call_restrict, sizeof(struct core_call_restrict), 0 },
     [CORE_OP_POOL_CREATE]    = { pool_call_create, sizeof(struct core_call_pool_create), HYP_MAY_GRANT },
-    [CORE_OP_POOL_REGRANT]   = { pool_call_regrant, sizeof(struct core_call_pool), HYP_MAY_GRANT },
+    [CORE_OP_POOL_REGRANT]   = { pool_call_grant, sizeof(struct core_call_pool), HYP_MAY_GRANT },
+    [CORE_OP_POOL_SHARE]     = { pool_call_grant, sizeof(struct core_call_pool), HYP_MAY_GRANT },
     [CORE_OP_POOL_END]       = { pool_call_end, sizeof(struct core_call_pool), HYP_MAY_GRANT },
     [CORE_OP_POOL_MAP]       = { pool_call_map, sizeof(struct core_call_pool), HYP_MAY_MAP },
     [CORE_OP_POOL_UNMAP]     = { pool_call_unmap, sizeof(struct core_call_pool), 0 },
@@ -27,6 +29,7 @@ static const struct {
     [CORE_OP_EVTCHN_BIND]    = { evtchn_call_bind, sizeof(struct core_call_evtchn), HYP_MAY_EVTCHN },
     [CORE_OP_EVTCHN_CLOSE]   = { evtchn_call_close, sizeof(struct core_call_evtchn), 0 },
     [CORE_OP_DEVICE_ACQUIRE] = { device_call_acquire, sizeof(struct core_call_device), HYP_MAY_DEVICE },
+    [CORE_OP_STORE_CONNECT]  = { domain_call_store, sizeof(struct core_call), 0 },
     [CORE_OP_DOMAIN_CREATE]  = { domain_call_create, sizeof(struct core_call_create), HYP_MAY_CONTROL },
     [CORE_OP_DOMAIN_UNPAUSE] = { domain_call_order, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
     [CORE_OP_DOMAIN_STOP]    = { domain_call_order, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
@@ -36,6 +39,8 @@ static const struct {
     [CORE_OP_DOMAIN_PROC]    = { inspect_call_proc, sizeof(struct core_call_proc), HYP_MAY_CONTROL },
     [CORE_OP_DEVICE_ASSIGN]  = { device_call_assign, sizeof(struct core_call_assign), HYP_MAY_CONTROL },
     [CORE_OP_DEVICE_RELEASE] = { device_call_release, sizeof(struct core_call_device), HYP_MAY_CONTROL },
+    [CORE_OP_PARCEL]         = { toolstack_call_parcel, sizeof(struct core_call), HYP_MAY_CONTROL },
+    [CORE_OP_END]            = { toolstack_call_end, sizeof(struct core_call), HYP_MAY_CONTROL },
 };
 
 static const struct {
@@ -68,9 +73,9 @@ void core_log(const char *format, ...)
     size_t at = strlen(line), room = sizeof(line) - at - 1;
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(line + at, room, format, args);
+    vsnprintf(line + at, room, format, args);
     va_end(args);
-    at += n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
+    at = strlen(line);
     line[at++] = '\n';
     struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
     if (poll(&p, 1, 0) == 1 && (p.revents & POLLOUT) && write(STDERR_FILENO, line, at) < 0)
@@ -88,6 +93,13 @@ void core_close(int *fd)
     if (*fd >= 0)
         close(*fd);
     *fd = -1;
+}
+
+uint64_t core_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
 void core_attach(struct core_answer *answer, int fd)
@@ -132,9 +144,8 @@ void core_answer(struct core *core, struct domain *to, struct core_answer *answe
 static void unclog(struct core *core, struct domain *d)
 {
     d->clogged = false;
-    if (d->unsent.reply.op == CORE_OP_NONE)
-        return;
-    if (send_or_clog(core, d, &d->unsent.reply, d->unsent.fds) != -EAGAIN)
+    if (d->unsent.reply.op != CORE_OP_NONE &&
+        send_or_clog(core, d, &d->unsent.reply, d->unsent.fds) != -EAGAIN)
         core_discard(core, &d->unsent);
 }
 
@@ -144,14 +155,9 @@ static void unclog(struct core *core, struct domain *d)
  * Events are state, not messages: bits that say what a domain has still to be
  * told.  So a domain that does not read costs nothing but its own slot.
  */
-static bool send_event(struct core *core, struct domain *to, uint32_t kind, domid_t about, uint32_t device,
-                       int error)
+static bool send_event(struct core *core, struct domain *to, struct hyp_event ev)
 {
-    struct core_reply event = { .op = CORE_OP_NONE };
-    event.u.event.kind = kind;
-    event.u.event.domid = about;
-    event.u.event.device = device;
-    event.u.event.error = error;
+    const struct core_reply event = { .u.event = { ev.kind, ev.domid, ev.device, ev.error, ev.at_ns } };
     return send_or_clog(core, to, &event, NULL) == 0;
 }
 
@@ -160,29 +166,29 @@ static void tell_news(struct core *core, struct domain *to)
     bool toolstack = to == core->domains;
     size_t slot = domain_slot(core, to);
     if (to->stop_event) {
-        if (!send_event(core, to, HYP_EV_STOP, to->domid, 0, 0))
+        if (!send_event(core, to, (struct hyp_event){ HYP_EV_STOP, to->domid, 0, 0, core_now() }))
             return;
         to->stop_event = false;
     }
-    for (unsigned i = 1; toolstack && i < CORE_DOMAINS_MAX; i++) {
-        struct domain *d = &core->domains[i];
-        if (!d->ready_event)
+    EACH(d, core->domains) {
+        if (!d->ready_event || !toolstack)
             continue;
-        if (!send_event(core, to, HYP_EV_READY, d->domid, 0, 0))
+        if (!send_event(core, to, (struct hyp_event){ HYP_EV_READY, d->domid, 0, 0, d->at_ns }))
             return;
         d->ready_event = false;
     }
     struct device *dev;
     while ((dev = device_event(core, to))) {
-        if (!send_event(core, to, HYP_EV_DEVICE, dev->owner->domid, dev->number, dev->error))
+        if (!send_event(core, to, (struct hyp_event){ HYP_EV_DEVICE, dev->owner->domid, dev->number,
+                                                      dev->error, dev->at_ns }))
             return;
         device_event_sent(core, dev, to);
     }
-    for (unsigned i = 1; i < CORE_DOMAINS_MAX; i++) {
-        struct domain *d = &core->domains[i];
+    EACH(d, core->domains) {
         if (d->state != DOMAIN_DEAD || !d->tell[slot])
             continue;
-        if (!send_event(core, to, HYP_EV_DEATH, d->domid, 0, toolstack ? d->wait_status : 0))
+        if (!send_event(core, to, (struct hyp_event){ HYP_EV_DEATH, d->domid, 0,
+                                                      toolstack ? d->wait_status : 0, d->at_ns }))
             return;
         d->tell[slot] = false;
     }
@@ -229,14 +235,14 @@ static bool serve_one(struct core *core, struct domain *d)
     rights_close(&call.in_fds);
     call.out.reply.error = error;
     /* A packet without a call's number gets no reply: it would be an event. */
-    if (error != CALL_LATER && in.h.op != CORE_OP_NONE && d->state == DOMAIN_ALIVE)
+    if (in.h.op != CORE_OP_NONE && d->state == DOMAIN_ALIVE)
         core_answer(core, d, &call.out);
-    return error != CALL_LATER && !call.costly;
+    return !call.costly;
 }
 
 static bool may_be_served(const struct domain *d)
 {
-    return d->state == DOMAIN_ALIVE && d->sock >= 0 && d->unpaused && !d->clogged && !d->filling;
+    return d->state == DOMAIN_ALIVE && d->sock >= 0 && d->unpaused && !d->clogged;
 }
 
 /* -------------------------------------------------------------------- the loop */
@@ -257,7 +263,7 @@ static unsigned watch_all(struct core *core, bool *at_once)
 {
     bool store_news = false;
     unsigned count = POLL_OPENER;
-    *at_once = core->filling > 0;
+    *at_once = false;
     for (unsigned i = 0; i < CORE_DOMAINS_MAX; i++) {
         const struct domain *d = &core->domains[i];
         store_news |= d->release;
@@ -274,6 +280,7 @@ static unsigned watch_all(struct core *core, bool *at_once)
     for (unsigned i = 0; i < CORE_HELPERS_MAX; i++)
         watch(core, POLL_HELPER + i, i < core->nhelpers ? core->helpers[i] : -1, POLLIN);
     watch(core, POLL_STORE, store_news ? core->store_control : -1, POLLOUT);
+    watch(core, POLL_ADOPT, core->adopt, POLLIN);
     return core->nhelpers > 0 ? POLL_HELPER + core->nhelpers : count;
 }
 
@@ -314,91 +321,37 @@ int core_turn(struct core *core, int timeout_ms)
     for (unsigned i = 0; i < CORE_DEVICES_MAX; i++)
         if (core->poll[POLL_OPENER + i].revents && core->devices[i].state == DEVICE_OPENING)
             device_opened(core, &core->devices[i]);
+    if (core->poll[POLL_ADOPT].revents)
+        toolstack_adopt(core);
     helper_reap(core);
-    pool_fill_more(core);
-    for (unsigned i = 0; i < CORE_DOMAINS_MAX && !core->over; i++)
-        if (may_be_told(&core->domains[i]))
-            tell_news(core, &core->domains[i]);
+    EACH(d, core->domains)
+        if (may_be_told(d))
+            tell_news(core, d);
     domain_sweep(core);
     return core->over;
 }
 
 /* ----------------------------------------------------------------- start and end */
 
-static void tables_init(struct core *core)
-{
-    for (unsigned i = 0; i < CORE_DOMAINS_MAX; i++)
-        core->domains[i].sock = core->domains[i].pidfd = core->domains[i].launch_sock = -1;
-    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++)
-        core->devices[i].sock = core->devices[i].pidfd = -1;
-    for (unsigned i = 0; i < HYP_CLASS_COUNT; i++)
-        core->program[i] = -1;
-    core->store_control = core->null_fd = -1;
-}
-
-int core_program(struct core *core, uint32_t class_id, bool say)
-{
-    char path[HYP_PATH_MAX + HYP_NAME_MAX];
-    int *fd = &core->program[class_id];
-    snprintf(path, sizeof(path), "%s/%s", core->libexec, core_class(class_id)->program);
-    if (*fd >= 0 || (*fd = open(path, O_PATH | O_CLOEXEC)) >= 0)
-        return 0;
-    int error = -errno;
-    if (say)
-        core_log("cannot open %s: %s; is the installation complete?", path, core_strerror(error));
-    return error;
-}
-
-static int store_start(struct core *core, const struct core_config *config)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return -errno;
-    core->store_control = pair[0];
-    struct domain *d = domain_new(core, LOCAL_DOMID_STORE, HYP_CLASS_STORE, "store");
-    const struct launch how = { .core_fd = pair[1], .store_fd = config->store_listen,
-                                .memory = core_class(HYP_CLASS_STORE)->memory };
-    int error = core->ops->launch(core, d, &how);
-    core_close(&pair[1]);
-    d->unpaused = true;
-    return error;
-}
-
 int core_init(struct core *core, const struct core_config *config)
 {
     core->ops = config->ops;
     core->libexec = config->libexec;
-    tables_init(core);
-    for (uint32_t i = HYP_CLASS_STORE + 1; i < HYP_CLASS_COUNT; i++)
-        if (core_class(i)->program)
-            core_program(core, i, false);
-    core->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int error = core->null_fd < 0 ? -errno : core_program(core, HYP_CLASS_STORE, true);
-    if (error) {
-        core_log("cannot start: %s", core_strerror(error));
-        return error;
-    }
-    struct domain *toolstack = domain_new(core, HYP_DOMID_TOOLSTACK, 0, "toolstack");
-    toolstack->sock = config->toolstack;
-    toolstack->rights = HYP_MAY_CONTROL;
-    toolstack->unpaused = true;
-    struct ucred who;
-    socklen_t bytes = sizeof(who);
-    if (getsockopt(toolstack->sock, SOL_SOCKET, SO_PEERCRED, &who, &bytes) == 0)
-        toolstack->pid = who.pid;
-    error = store_start(core, config);
-    if (error == 0)
-        error = domain_tell_store(core, STORE_CONTROL_INTRODUCE, toolstack->domid, config->toolstack_store);
+    EACH(d, core->domains)
+        d->sock = d->pidfd = d->launch_sock = d->namespaces[0] = d->namespaces[1] = -1;
+    EACH(dev, core->devices)
+        dev->sock = dev->pidfd = -1;
+    core->store_control = core->parcel[0] = core->parcel[1] = -1;
+    int error = toolstack_init(core, config);
     if (error)
-        core_log("cannot start the store: %s", core_strerror(error));
+        core_log("cannot start: %s", core_strerror(error));
     return error;
 }
 
 void core_end(struct core *core)
 {
-    core->over = core->over ? core->over : 1;
-    for (unsigned i = CORE_DOMAINS_MAX; i-- > 0;) {
-        struct domain *d = &core->domains[i];
+    core->over = 1;
+    for (struct domain *d = core->domains + CORE_DOMAINS_MAX; --d > core->domains;) {
         struct pollfd p = { .fd = d->pidfd, .events = POLLIN };
         if (d->state == DOMAIN_ALIVE && d->pidfd >= 0 && core_class(d->class_id)->capabilities) {
             core_close(&d->sock); /* it ends of that, and gives back what is the machine's */
@@ -406,18 +359,17 @@ void core_end(struct core *core)
         }
         domain_kill(core, d);
     }
-    for (unsigned i = 0; i < CORE_DOMAINS_MAX; i++) {
-        struct domain *d = &core->domains[i];
+    EACH(d, core->domains) {
         struct pollfd p = { .fd = d->pidfd, .events = POLLIN };
         if (d->pidfd >= 0 && poll(&p, 1, END_WAIT_MS) >= 0)
             domain_reap(core, d);
         if (d->pidfd >= 0)
             core_log("%s does not end: process %d hangs in the kernel", domain_label(d), (int)d->pid);
     }
-    for (unsigned i = 0; i < core->nhelpers; i++)
-        core->ops->kill(core->helpers[i]); /* not reaped: they may hang, and we are leaving */
-    core_close(&core->store_control);
-    core_close(&core->null_fd);
-    for (unsigned i = 0; i < HYP_CLASS_COUNT; i++)
-        core_close(&core->program[i]);
+    EACH_OF(pidfd, core->helpers, core->nhelpers)
+        core->ops->kill(*pidfd); /* not reaped: they may hang, and we are leaving */
+    int *const ours[] = { &core->store_control, &core->adopt, &core->parcel[0], &core->parcel[1],
+                          &core->domains[0].sock };
+    EACH(fd, ours)
+        core_close(*fd); /* the toolstack's comes last: all is over then */
 }

@@ -8,6 +8,7 @@
  *
  *   core.c     the loop, the dispatch table, replies and events
  *   domain.c   the table of domains: create, destroy, death
+ *   toolstack.c  the one that says what is to be: how it goes and comes again
  *   pool.c     grant pools          evtchn.c  event channels
  *   device.c   assignment, opening and the fence
  *   launch.c   the privileged half of starting a process; child.c is the half
@@ -17,8 +18,8 @@
  *
  * Rules that hold throughout:
  * - One thread.  Nothing waits: sockets are used with MSG_DONTWAIT, and work
- *   that may take long (opening a file, closing one, filling a large pool) is
- *   done by a throw-away process or in slices.
+ *   that may take long (opening a file, closing one, freeing a large pool) is
+ *   done by a throw-away process.
  * - No heap.  Every table is here and has its size in limits.h.
  * - A call is hostile.  It is refused whole, for a reason that has a name and
  *   a counter, or carried out whole.
@@ -48,6 +49,11 @@
 
 /* ------------------------------------------------------------------ tables */
 
+/* For each entry of a table, or of its first n; e is a new name.
+ * NOLINTNEXTLINE(bugprone-macro-parentheses) */
+#define EACH_OF(e, table, n) for (__typeof__(&(table)[0]) e = (table); e < (table) + (n); e++)
+#define EACH(e, table) EACH_OF(e, table, sizeof(table) / sizeof((table)[0]))
+
 enum domain_state {
     DOMAIN_FREE,
     DOMAIN_ALIVE,
@@ -71,6 +77,7 @@ struct domain {
     int sock;            /* its core connection; -1 none                       */
     int pidfd;           /* -1: no process                                     */
     int launch_sock;     /* to the child until it has called exec; -1 after    */
+    int namespaces[2];   /* of its process, or -1: see launch_step()           */
     pid_t pid;
     int wait_status;
 
@@ -86,26 +93,27 @@ struct domain {
     bool related[CORE_DOMAINS_MAX]; /* by slot: shares, or shared, something   */
     bool tell[CORE_DOMAINS_MAX];    /* DOMAIN_DEAD: has still to be told       */
 
+    uint64_t at_ns;      /* when it was ready, or died                         */
     uint64_t calls, refused;
     uint64_t grant_limit, grant_pages; /* pages allowed, pages in pools        */
     uint32_t pools, evtchns, devices;  /* how many it has                      */
+    uint32_t store_connects;           /* to this store                        */
     uint32_t next_ref, next_port;
-    struct pool *filling;              /* its call that waits for this pool    */
     struct core_answer unsent;
 };
 
-enum pool_state { POOL_FREE, POOL_FILLING, POOL_LIVE };
+struct grantee {
+    struct domain *domain;  /* NULL: none, or dead                             */
+    uint32_t mapped;        /* its maps                                        */
+};
 
 struct pool {
-    enum pool_state state;
-    struct domain *granter;
-    struct domain *grantee; /* NULL: dead                                      */
+    struct domain *granter; /* NULL: free                                      */
+    struct grantee grantee; /* without one there is no spare                   */
+    struct grantee spare;   /* the grantee when that one dies                  */
     int fd;                 /* the sealed memfd                                */
     bool rdonly, huge;
     uint32_t first, pages;  /* grant references first .. first + pages - 1     */
-    uint32_t mapped;        /* maps of the grantee                             */
-    uint32_t seq;           /* of the call that waits for FILLING              */
-    uint64_t done;          /* bytes filled                                    */
 };
 
 struct evtchn {
@@ -127,6 +135,7 @@ struct device {
                   * in there: no table but the owner's ever has the device     */
     int pidfd;   /* OPENING: the opener, to kill it; a copy of the helper's    */
     int error;
+    uint64_t at_ns; /* when that was known                                     */
 };
 
 /* Throw-away processes, until reaped: openers may be half of them, the rest
@@ -156,8 +165,7 @@ struct core_process_ops;
 
 struct core_config {
     int toolstack;        /* SOCK_SEQPACKET: the toolstack, domid 0            */
-    int toolstack_store;  /* the store's end of the toolstack's store connection */
-    int store_listen;     /* listening socket for the store                    */
+    int adopt;            /* where the next toolstack connects; -1: there is none */
     const char *libexec;  /* absolute path of the directory of programs        */
     const struct core_process_ops *ops;
 };
@@ -165,6 +173,7 @@ struct core_config {
 /* Where in the poll table each kind of descriptor stands, by slot. */
 enum {
     POLL_STORE,
+    POLL_ADOPT,
     POLL_SOCK,                                  /* of domains                  */
     POLL_PROCESS = POLL_SOCK + CORE_DOMAINS_MAX,
     POLL_LAUNCH = POLL_PROCESS + CORE_DOMAINS_MAX,
@@ -176,10 +185,10 @@ enum {
 struct core {
     const struct core_process_ops *ops;
     const char *libexec;
-    int null_fd;
-    int program[HYP_CLASS_COUNT]; /* descriptors of the programs; -1: not open */
-    int store_control;            /* our end; -1 once the store hung up        */
-    int over;                     /* 0; 1 the toolstack left; negative errno   */
+    int store_control;            /* our end; -1: there is no store            */
+    int adopt;                    /* listens; -1: we end with the toolstack    */
+    int parcel[2];                /* what toolstacks leave for each other      */
+    int over;                     /* 1: it was ended                           */
 
     struct domain domains[CORE_DOMAINS_MAX]; /* [0]: the toolstack             */
     struct pool pools[CORE_POOLS_MAX];
@@ -187,7 +196,6 @@ struct core {
     struct device devices[CORE_DEVICES_MAX];
     int helpers[CORE_HELPERS_MAX];           /* pidfds, the first nhelpers     */
     unsigned pools_end, evtchns_end;         /* no entry in use from here on   */
-    unsigned filling;                        /* pools that are not yet live    */
     unsigned nhelpers;
     unsigned turn;                           /* rotates who is served first    */
     domid_t last_domid;
@@ -199,12 +207,12 @@ struct core {
 
 /* ------------------------------------------------------------- life (core.c) */
 
-/* Fills *core (all zero before) and starts the store.  0 or a negative errno,
- * with one line said on stderr. */
+/* Fills *core (all zero before), which owns the sockets from then on.  0 or a
+ * negative errno, with one line said on stderr. */
 int core_init(struct core *core, const struct core_config *config);
 
 /* Waits at most timeout_ms (-1: for ever) and does one round of work.
- * 0: go on; 1: the toolstack is gone; negative: the core cannot go on. */
+ * 0: go on; 1: it was ended; negative: the core cannot go on. */
 int core_turn(struct core *core, int timeout_ms);
 
 /* Kills every domain, waits for them and closes everything. */
@@ -220,8 +228,6 @@ struct call {
     bool costly;              /* enough for this turn                          */
 };
 
-/* Returned by a handler that answers later. */
-#define CALL_LATER 1
 typedef int call_handler(struct core *core, struct call *call);
 
 /* Counts and returns the errno of that refusal. */
@@ -238,15 +244,12 @@ void core_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The kernel's words for an errno of either sign. */
 const char *core_strerror(int error);
 void core_close(int *fd); /* closes unless -1; leaves -1 */
-/* Opens the class's program unless it is open: 0 or a negative errno, with one
- * line if it is to be said.  Those that are there when the core starts are open
- * from then on; only the store's must be. */
-int core_program(struct core *core, uint32_t class_id, bool say);
+uint64_t core_now(void);  /* CLOCK_MONOTONIC, ns */
 
 /* ------------------------------------------------------------------ domain.c */
 
-call_handler domain_call_hello, domain_call_ready, domain_call_restrict, domain_call_create,
-    domain_call_order;
+call_handler domain_call_hello, domain_call_ready, domain_call_restrict, domain_call_store,
+    domain_call_create, domain_call_order;
 
 /* A free slot set up as a domain; NULL when there is none. */
 struct domain *domain_new(struct core *core, domid_t domid, uint32_t class_id, const char *name);
@@ -257,12 +260,9 @@ unsigned domain_slot(const struct core *core, const struct domain *d);
 const char *domain_label(const struct domain *d);
 /* From now on each is told of the other's death. */
 void domain_relate(struct core *core, struct domain *a, struct domain *b);
-/* 0, or a negative errno; -EAGAIN: the store is slow.  fd (-1: none): its end
- * of that domain's store connection; stays ours. */
-int domain_tell_store(struct core *core, enum store_control_op op, domid_t domid, int fd);
 /* Ends it: SIGKILL and, when reaped, domain_died(). */
 void domain_kill(struct core *core, struct domain *d);
-/* Its connection hung up. */
+/* Its connection hung up.  The toolstack lives in its next process. */
 void domain_hangup(struct core *core, struct domain *d);
 /* Its process ended, if it did. */
 void domain_reap(struct core *core, struct domain *d);
@@ -271,11 +271,18 @@ void domain_died(struct core *core, struct domain *d);
 /* Frees the slots of dead domains of which everyone was told. */
 void domain_sweep(struct core *core);
 
+/* --------------------------------------------------------------- toolstack.c */
+
+call_handler toolstack_call_parcel, toolstack_call_end;
+int toolstack_init(struct core *core, const struct core_config *config);
+/* Its connection hung up. */
+void toolstack_left(struct core *core);
+/* Someone connected to become it. */
+void toolstack_adopt(struct core *core);
+
 /* -------------------------------------------------------------------- pool.c */
 
-call_handler pool_call_create, pool_call_regrant, pool_call_end, pool_call_map, pool_call_unmap;
-/* A slice of the filling that is due. */
-void pool_fill_more(struct core *core);
+call_handler pool_call_create, pool_call_grant, pool_call_end, pool_call_map, pool_call_unmap;
 void pool_domain_died(struct core *core, struct domain *d);
 
 /* ------------------------------------------------------------------ evtchn.c */
@@ -323,8 +330,10 @@ uid_t core_uid(const struct domain *d);
 /* ------------------------------------------------------------------ launch.c */
 
 struct launch {
+    int program_fd;
+    int log_fd;             /* becomes stderr                                  */
     int core_fd, store_fd;  /* become DOMAIN_CORE_FD and DOMAIN_STORE_FD       */
-    const int *fds;         /* become DOMAIN_FIRST_FD and up; [0] also stderr  */
+    const int *fds;         /* become DOMAIN_FIRST_FD and up                   */
     unsigned nfds;
     uint64_t memory;        /* RLIMIT_DATA                                     */
     uint64_t cpus;          /* affinity mask; 0: all                           */
@@ -361,7 +370,6 @@ struct child {
     const struct launch *how;
     const char *libexec, *name;
     uid_t id;               /* uid and gid                                     */
-    int null_fd, program_fd;
 };
 
 /* Becomes the program of a struct child; sock: far end of launch_sock. */

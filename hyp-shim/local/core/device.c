@@ -44,11 +44,9 @@ void helper_close(struct core *core, int *fd)
 
 static struct device *device_find(struct core *core, const struct domain *owner, uint32_t number)
 {
-    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++) {
-        struct device *dev = &core->devices[i];
+    EACH(dev, core->devices)
         if (dev->state != DEVICE_FREE && dev->owner == owner && dev->number == number)
             return dev;
-    }
     return NULL;
 }
 
@@ -65,17 +63,17 @@ static void device_free(struct core *core, struct device *dev)
 
 static struct device *device_new(struct core *core)
 {
-    for (unsigned i = 0; i < CORE_DEVICES_MAX && core->nhelpers < CORE_HELPERS_MAX / 2; i++)
-        if (core->devices[i].state == DEVICE_FREE)
-            return &core->devices[i];
+    EACH(dev, core->devices)
+        if (dev->state == DEVICE_FREE && core->nhelpers < CORE_HELPERS_MAX / 2)
+            return dev;
     return NULL;
 }
 
 void device_domain_died(struct core *core, struct domain *d)
 {
-    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++)
-        if (core->devices[i].state != DEVICE_FREE && core->devices[i].owner == d)
-            device_free(core, &core->devices[i]);
+    EACH(dev, core->devices)
+        if (dev->state != DEVICE_FREE && dev->owner == d)
+            device_free(core, dev);
 }
 
 /* --------------------------------------------------------------------- opening */
@@ -86,6 +84,7 @@ void device_opened(struct core *core, struct device *dev)
     ssize_t n = recv(dev->sock, &error, sizeof(error), MSG_DONTWAIT | MSG_PEEK);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    dev->at_ns = core_now();
     dev->error = n == (ssize_t)sizeof(error) ? error : -EIO;
     dev->state = dev->error ? DEVICE_FAILED : DEVICE_OPEN;
     core_close(&dev->pidfd);
@@ -98,11 +97,9 @@ void device_opened(struct core *core, struct device *dev)
 struct device *device_event(struct core *core, const struct domain *to)
 {
     bool toolstack = to == core->domains;
-    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++) {
-        struct device *dev = &core->devices[i];
+    EACH(dev, core->devices)
         if (toolstack ? dev->tell_toolstack : dev->tell_owner && dev->owner == to)
             return dev;
-    }
     return NULL;
 }
 

@@ -10,15 +10,11 @@
  */
 #include "core.h"
 
-/* A pipe of one page; on failure both ends are -1. */
+/* A pipe of one page. */
 static int pipe_open(int ends[2])
 {
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0 && fcntl(ends[0], F_SETPIPE_SZ, HYP_PAGE_SIZE) >= 0)
-        return 0;
-    int error = -errno;
-    core_close(&ends[0]);
-    core_close(&ends[1]);
-    return error;
+    bool made = pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0 && fcntl(ends[0], F_SETPIPE_SZ, HYP_PAGE_SIZE) >= 0;
+    return made ? 0 : -errno;
 }
 
 /* Ports count up and do not come again before all others were used. */
@@ -42,14 +38,10 @@ static void channel_end(struct core *core, struct evtchn *ch)
 
 static struct evtchn *channel_new(struct core *core)
 {
-    for (unsigned i = 0; i < CORE_EVTCHNS_MAX; i++) {
-        if (core->evtchns[i].owner)
-            continue;
-        if (i >= core->evtchns_end)
-            core->evtchns_end = i + 1;
-        return &core->evtchns[i];
-    }
-    return NULL;
+    for (unsigned i = 0; i < core->evtchns_end; i++)
+        if (!core->evtchns[i].owner)
+            return &core->evtchns[i];
+    return core->evtchns_end < CORE_EVTCHNS_MAX ? &core->evtchns[core->evtchns_end++] : NULL;
 }
 
 int evtchn_call_alloc(struct core *core, struct call *call)
@@ -65,13 +57,13 @@ int evtchn_call_alloc(struct core *core, struct call *call)
     struct evtchn *ch = channel_new(core);
     if (!ch)
         return core_refuse(core, call, REFUSED_FULL);
-    int ours[2] = { -1, -1 }, theirs[2] = { -1, -1 }; /* what we read, what they read */
+    int ends[4] = { -1, -1, -1, -1 }, *ours = ends, *theirs = ends + 2; /* what we read, what they read */
     int error = pipe_open(ours);
     if (error == 0)
         error = pipe_open(theirs);
     if (error) {
-        core_close(&ours[0]);
-        core_close(&ours[1]);
+        EACH(fd, ends)
+            core_close(fd);
         return error;
     }
     *ch = (struct evtchn){ .owner = d, .remote = remote, .port = port_next(d),
@@ -87,9 +79,8 @@ int evtchn_call_alloc(struct core *core, struct call *call)
 int evtchn_call_bind(struct core *core, struct call *call)
 {
     const struct core_call_evtchn *in = &call->in->evtchn;
-    for (unsigned i = 0; i < core->evtchns_end; i++) {
-        struct evtchn *ch = &core->evtchns[i];
-        if (!ch->owner || ch->remote != call->from || ch->owner->domid != in->peer || ch->port != in->port ||
+    EACH_OF(ch, core->evtchns, core->evtchns_end) {
+        if (ch->remote != call->from || ch->owner->domid != in->peer || ch->port != in->port ||
             ch->remote_port != 0)
             continue;
         ch->remote_port = port_next(call->from);
@@ -110,19 +101,15 @@ int evtchn_call_close(struct core *core, struct call *call)
         return core_refuse(core, call, REFUSED_FIELD);
     if (in->port == 0 || in->port >= d->next_port)
         return core_refuse(core, call, REFUSED_PORT);
-    for (unsigned i = 0; i < core->evtchns_end; i++) {
-        struct evtchn *ch = &core->evtchns[i];
-        if ((ch->owner == d && ch->port == in->port) || (ch->remote == d && ch->remote_port == in->port)) {
+    EACH_OF(ch, core->evtchns, core->evtchns_end)
+        if ((ch->owner == d && ch->port == in->port) || (ch->remote == d && ch->remote_port == in->port))
             channel_end(core, ch);
-            break;
-        }
-    }
     return 0; /* also when the peer ended it before */
 }
 
 void evtchn_domain_died(struct core *core, struct domain *d)
 {
-    for (unsigned i = 0; i < core->evtchns_end; i++)
-        if (core->evtchns[i].owner && (core->evtchns[i].owner == d || core->evtchns[i].remote == d))
-            channel_end(core, &core->evtchns[i]);
+    EACH_OF(ch, core->evtchns, core->evtchns_end)
+        if (ch->owner && (ch->owner == d || ch->remote == d))
+            channel_end(core, ch);
 }

@@ -5,18 +5,24 @@
 #include <dirent.h>
 #include <sys/syscall.h>
 
+/* Of the living domain with the lowest domid from that one on. */
 int inspect_call_info(struct core *core, struct call *call)
 {
     const struct core_call_domain *in = &call->in->domain;
+    struct hyp_domain_info *info = &call->out.reply.u.info;
+    const struct domain *found = NULL;
     if (in->n != 0)
         return core_refuse(core, call, REFUSED_FIELD);
-    const struct domain *d = domain_find(core, in->domid);
-    if (!d)
-        return core_refuse(core, call, REFUSED_DOMID);
-    call->out.reply.u.info = (struct hyp_domain_info){
-        .domid = d->domid, .class_id = d->class_id, .pid = d->pid, .uid = core_uid(d),
-        .rights = d->rights, .calls = d->calls, .refused = d->refused, .ready = d->ready,
+    EACH(d, core->domains)
+        if (d->state == DOMAIN_ALIVE && d->domid >= in->domid && (!found || d->domid < found->domid))
+            found = d;
+    if (!found)
+        return -ENOENT;
+    *info = (struct hyp_domain_info){
+        .domid = found->domid, .class_id = found->class_id, .pid = found->pid, .uid = core_uid(found),
+        .rights = found->rights, .calls = found->calls, .refused = found->refused, .ready = found->ready,
     };
+    memcpy(info->name, found->name, sizeof(info->name));
     return 0;
 }
 
@@ -24,12 +30,11 @@ int inspect_call_info(struct core *core, struct call *call)
 
 static bool pool_holding(const struct pool *p, const struct domain *d, struct hyp_holding *out)
 {
-    if (p->state != POOL_LIVE)
-        return false;
     bool owns = p->granter == d;
-    if (!owns && (p->grantee != d || p->mapped == 0))
+    const struct grantee *as = p->spare.domain == d ? &p->spare : &p->grantee;
+    if (!owns && (as->domain != d || as->mapped == 0))
         return false;
-    const struct domain *peer = owns ? p->grantee : p->granter;
+    const struct domain *peer = owns ? p->grantee.domain : p->granter;
     *out = (struct hyp_holding){
         .kind = owns ? HYP_HOLDS_POOL : HYP_HOLDS_MAP, .peer = peer ? peer->domid : DOMID_INVALID,
         .id = p->first, .pages = p->pages, .rdonly = p->rdonly, .huge = p->huge,
@@ -65,14 +70,14 @@ int inspect_call_holding(struct core *core, struct call *call)
     uint32_t n = in->n;
     if (!d)
         return core_refuse(core, call, REFUSED_DOMID);
-    for (unsigned i = 0; i < core->pools_end; i++)
-        if (pool_holding(&core->pools[i], d, out) && n-- == 0)
+    EACH_OF(pool, core->pools, core->pools_end)
+        if (pool_holding(pool, d, out) && n-- == 0)
             return 0;
-    for (unsigned i = 0; i < core->evtchns_end; i++)
-        if (evtchn_holding(&core->evtchns[i], d, out) && n-- == 0)
+    EACH_OF(evtchn, core->evtchns, core->evtchns_end)
+        if (evtchn_holding(evtchn, d, out) && n-- == 0)
             return 0;
-    for (unsigned i = 0; i < CORE_DEVICES_MAX; i++)
-        if (device_holding(&core->devices[i], d, out) && n-- == 0)
+    EACH(dev, core->devices)
+        if (device_holding(dev, d, out) && n-- == 0)
             return 0;
     memset(out, 0, sizeof(*out));
     return -ENOENT;
@@ -84,10 +89,7 @@ int inspect_call_holding(struct core *core, struct call *call)
 static int entry_name(int dir, uint32_t n, char name[256])
 {
     _Alignas(struct dirent64) char buf[2048]; /* readdir() would need a heap */
-    for (;;) {
-        long got = syscall(SYS_getdents64, dir, buf, sizeof(buf));
-        if (got <= 0)
-            return got < 0 ? -errno : -ENOENT;
+    for (long got; (got = syscall(SYS_getdents64, dir, buf, sizeof(buf))) > 0;)
         for (long at = 0; at < got;) {
             const struct dirent64 *e = (const void *)(buf + at);
             at += e->d_reclen;
@@ -96,7 +98,7 @@ static int entry_name(int dir, uint32_t n, char name[256])
             snprintf(name, 256, "%s", e->d_name);
             return 0;
         }
-    }
+    return -ENOENT; /* also when its process just ended */
 }
 
 int inspect_call_proc(struct core *core, struct call *call)

@@ -50,7 +50,7 @@ static int launch_process(struct core *core, struct domain *d, const struct laun
 {
     const struct child child = {
         .cls = core_class(d->class_id), .how = how, .libexec = core->libexec, .name = d->name,
-        .id = core_uid(d), .null_fd = core->null_fd, .program_fd = core->program[d->class_id],
+        .id = core_uid(d),
     };
     pid_t pid = spawn_talking(CLONE_NEWPID, child_run, &child, &d->launch_sock, &d->pidfd);
     if (pid < 0)
@@ -85,6 +85,21 @@ static int write_maps(const struct domain *d)
     return error ? error : write_proc(d->pid, "uid_map", map);
 }
 
+/*
+ * To take a mount namespace down costs a process that dies a millisecond (RCU)
+ * before its files are closed and so before the fence: who has the device next
+ * waits for it.  We have the last reference instead, and drop it when everyone
+ * was told (domain_sweep()).
+ */
+static void hold_namespaces(struct domain *d)
+{
+    char path[64];
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)d->pid, i == 0 ? "mnt" : "net");
+        d->namespaces[i] = open(path, O_RDONLY | O_CLOEXEC);
+    }
+}
+
 static void launch_step(struct core *core, struct domain *d)
 {
     struct launch_message m;
@@ -92,21 +107,21 @@ static void launch_step(struct core *core, struct domain *d)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     int error = 0;
-    if (n == (ssize_t)sizeof(m) && m.step == LAUNCH_MAP) {
-        error = write_maps(d);
-        if (error == 0)
+    if (n == (ssize_t)sizeof(m)) {
+        bool maps = m.step == LAUNCH_MAP;
+        error = maps ? write_maps(d) : m.error;
+        if (maps && error == 0)
             error = rights_send(d->launch_sock, &m, sizeof(m), NULL, 0);
-        if (error == 0)
+        if (maps && error == 0)
             return;
-        core_log("cannot start %s: cannot write its uid map: %s", domain_label(d), core_strerror(error));
-    } else if (n == (ssize_t)sizeof(m)) {
-        error = m.error;
-        core_log("cannot start %s: cannot %s: %s", domain_label(d), child_step_name(m.step),
-                 core_strerror(error));
+        core_log("cannot start %s: cannot %s: %s", domain_label(d),
+                 maps ? "write its uid map" : child_step_name(m.step), core_strerror(error));
     }
     core_close(&d->launch_sock); /* it runs its program now, or never will */
     if (error)
         domain_kill(core, d);
+    else
+        hold_namespaces(d);
 }
 
 /* ------------------------------------------------------------- kill, reap */

@@ -2,12 +2,13 @@
 /*
  * bulkhead-core LIBEXECDIR
  *
- * Started as root by bulkheadd, which keeps the other ends:
+ * Started as root by bulkheadd, the first toolstack, with two descriptors:
  *   3  the toolstack's calls (SOCK_SEQPACKET)
- *   4  the store's end of the toolstack's store connection
- *   5  a listening socket for the store
- * Ends when the toolstack does, and takes every domain along.
- * Exit status: 0 the toolstack left; 1 the core could not start or go on; 2 misuse.
+ *   6  a listening SOCK_SEQPACKET socket, where the next toolstack connects when
+ *      this one went away
+ * Ends, and takes every domain along, when the toolstack says so; without 6 also
+ * when it goes away.
+ * Exit status: 0 it was ended; 1 the core could not start or go on; 2 misuse.
  */
 #include "core.h"
 
@@ -16,8 +17,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-
-enum { TOOLSTACK_FD = 3, TOOLSTACK_STORE_FD = 4, STORE_SOCKET_FD = 5, FIRST_UNUSED_FD = 6 };
 
 static struct core core;
 
@@ -31,13 +30,14 @@ int main(int argc, char **argv)
         core_log("must be started as root; it is what makes the jails");
         return 1;
     }
-    /* Lives exactly as long as the toolstack, whatever the terminal sends. */
+    /* The toolstack alone ends it, whatever the terminal sends. */
     static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE };
-    for (unsigned i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
-        signal(ignored[i], SIG_IGN);
+    EACH(sig, ignored)
+        signal(*sig, SIG_IGN);
     signal(SIGCHLD, SIG_DFL); /* were it ignored, the kernel would reap for us */
     umask(077);
-    if (close_range(FIRST_UNUSED_FD, ~0u, 0) < 0 || chdir("/") < 0 || setgroups(0, NULL) < 0 ||
+    if (close_range(CORE_TOOLSTACK_FD + 1, CORE_ADOPT_FD - 1, 0) < 0 ||
+        close_range(CORE_ADOPT_FD + 1, ~0u, 0) < 0 || chdir("/") < 0 || setgroups(0, NULL) < 0 ||
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
         core_log("cannot drop what it was started with");
         return 1;
@@ -47,11 +47,10 @@ int main(int argc, char **argv)
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    const struct core_config config = { TOOLSTACK_FD, TOOLSTACK_STORE_FD, STORE_SOCKET_FD, argv[1],
+    bool adopts = fcntl(CORE_ADOPT_FD, F_GETFD) >= 0;
+    const struct core_config config = { CORE_TOOLSTACK_FD, adopts ? CORE_ADOPT_FD : -1, argv[1],
                                         &core_processes };
     int state = core_init(&core, &config);
-    close(TOOLSTACK_STORE_FD); /* the store has them now */
-    close(STORE_SOCKET_FD);
     while (state == 0)
         state = core_turn(&core, -1);
     if (state < 0)

@@ -17,7 +17,10 @@
  *
  * An uplink stays in its namespace from its first request until LINK_RELEASE,
  * whatever happens to the driver domains that use it; then it goes back to the
- * machine's namespace.  Losing the keeper loses virtual interfaces (a veth dies
+ * machine's namespace.  Several incarnations of a driver domain may have it at
+ * once, with net_af_packet: one that serves, and its spares, which hear nothing.
+ * The keeper ends when the toolstack's end of its socket is closed everywhere: one
+ * that someone keeps for the next toolstack keeps it too.  Losing the keeper loses virtual interfaces (a veth dies
  * with its namespace) and gives hardware back to the machine.
  */
 #ifndef BULKHEAD_LOCAL_LINK_H
@@ -30,6 +33,7 @@
 #define LINK_NETNS_MAX   64   /* a name below /run/netns, with NUL; "" the machine's    */
 #define LINK_SOCKETS_MAX 8
 #define LINK_UPLINKS_MAX 32
+#define LINK_TAPS_MAX    256
 #define LINK_WHY_MAX     200
 
 #define LINK_CONTROL_FD  6    /* keeper: the toolstack                                  */
@@ -38,15 +42,18 @@
 enum link_op {
     LINK_UPLINK = 1, /* take the interface (once), send its sockets over the channel    */
     LINK_TAP,        /* make a TAP device in a namespace, send it over the channel; it has
-                      * IFF_NO_PI and IFF_VNET_HDR                                   */
-    LINK_RELEASE,    /* uplink: back to the machine's namespace                          */
+                      * IFF_NO_PI and IFF_VNET_HDR. Asked for again by the same id it is
+                      * the same one, up all the while, unless name or netns differ      */
+    LINK_RELEASE,    /* uplink: back to the machine's namespace; TAP: removed, once nobody
+                      * else has it                                                      */
     LINK_STATE       /* event only: an uplink's state changed                            */
 };
 
 /* What a PMD will do with an uplink, and so which sockets it gets.  [0] is always
  * an AF_INET socket that is good for ioctl and shut for anything else. */
 enum link_kind {
-    LINK_KIND_PACKET = 1, /* net_af_packet: [1..2] AF_PACKET, not bound                   */
+    LINK_KIND_PACKET = 1, /* net_af_packet: [1..2] AF_PACKET, not bound, with a filter that drops
+                           * everything: whoever serves takes it off (SO_DETACH_FILTER)   */
     LINK_KIND_XDP,        /* net_af_xdp: [1] AF_XDP, [2] XSK map with the program attached */
     LINK_KIND_TAP         /* net_tap: [1..2] /dev/net/tun of one TAP (IFF_MULTI_QUEUE, with packet
                            * information, both queues attached); it is made, in the machine's

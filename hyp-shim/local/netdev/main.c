@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../hyp.h"
@@ -90,7 +91,7 @@ static void describe(struct link_event *e, uint32_t state, const struct rtnl_lin
     memcpy(e->mac, link->mac, sizeof(e->mac));
 }
 
-/* Makes it and sends it; the channel is ours to close. */
+/* Makes it, or finds it, and sends it; the channel is ours to close. */
 static int make_tap(const struct link_request *q, int channel, struct link_event *e)
 {
     struct rtnl_link link;
@@ -107,7 +108,6 @@ static int make_tap(const struct link_request *q, int channel, struct link_event
     if (err)
         netdev_refuse(e->why, err, "cannot send the TAP device %s to its guest: %s", q->name,
                       strerrordesc_np(-err));
-    close(fd);
     close(channel);
     describe(e, LINK_UP, &link);
     return err;
@@ -122,7 +122,7 @@ static int carry_out(const struct link_request *q, struct rights *fds, struct li
         return err;
     }
     if (q->op == LINK_RELEASE)
-        return uplink_release(q->id, e->why);
+        return tap_release(q->id) == 0 ? 0 : uplink_release(q->id, e->why);
     if (q->op == LINK_TAP)
         return make_tap(q, fds->fd[0], e);
     err = uplink_request(q, fds->fd[0], &u, e->why);
@@ -244,9 +244,13 @@ static void hear_links(void)
 
 static void turn(void)
 {
+    const struct timespec quiet = { .tv_nsec = LATE_MS * 1000000L };
     watch_all();
-    if (ppoll(fds, POLL_COUNT, NULL, NULL) < 0)
+    int n = ppoll(fds, POLL_COUNT, late_waiting() ? &quiet : NULL, NULL);
+    if (n < 0)
         return; /* EINTR */
+    if (n == 0)
+        late_close_one();
     if (fds[POLL_HYP].revents)
         hear_core();
     keeper.over |= fds[POLL_SIGNALS].revents != 0;

@@ -6,6 +6,7 @@
  *   main.c     its start, its jail and the loop; requests and answers
  *   uplink.c   the table of uplinks: taken, watched, given back
  *   sockets.c  what a driver domain gets for an uplink
+ *   late.c     what is closed later
  *   tap.c      TAP devices, of guests and of net_tap
  *   netns.c    network namespaces
  *   rtnl.c     links, over rtnetlink
@@ -104,11 +105,25 @@ int sockets_ask(void);
 int sockets_open(struct sockets *s, uint32_t kind, int rtnl, int index, const char *name,
                  char why[LINK_WHY_MAX]);
 void sockets_close(struct sockets *s);
+/* A filter that drops everything, until someone takes it off. */
+int sockets_take_nothing(int fd);
+
+/* ------------------------------------------------------------------- late.c */
+
+#define LATE_MS 100 /* of quiet, before one is closed */
+
+/* Closes it, but later; leaves -1. It takes no frame any more. */
+void late_close(int *fd);
+bool late_waiting(void);
+void late_close_one(void);
 
 /* -------------------------------------------------------------------- tap.c */
 
-/* A guest's TAP where the request says, up; out: as it is.  Its descriptor. */
+/* A guest's TAP where the request says, up; out: as it is.  The same one as before
+ * when it was asked for by this id.  Its descriptor, which stays the keeper's. */
 int tap_guest(const struct link_request *q, struct rtnl_link *out, char why[LINK_WHY_MAX]);
+/* -ENOENT: there is none of this id. */
+int tap_release(uint32_t id);
 /* What link.h lists for LINK_KIND_TAP, in the machine's namespace. */
 int tap_uplink(const struct link_request *q, struct sockets *s, struct rtnl_link *out,
                char why[LINK_WHY_MAX]);
@@ -116,6 +131,7 @@ int tap_uplink(const struct link_request *q, struct sockets *s, struct rtnl_link
 /* ----------------------------------------------------------------- uplink.c */
 
 #define UPLINK_CHANNELS_MAX 4 /* incarnations of its driver domain that may live at once */
+#define UPLINK_COPIES       2 /* packet sockets of one */
 
 struct uplink {
     uint32_t id, kind;
@@ -128,6 +144,7 @@ struct uplink {
     int netns;             /* its own; -1 for LINK_KIND_TAP                     */
     int rtnl, watch;       /* sockets in it; -1 for LINK_KIND_TAP               */
     int channel[UPLINK_CHANNELS_MAX]; /* -1: unused                             */
+    int copy[UPLINK_CHANNELS_MAX][UPLINK_COPIES]; /* of what went there: see late.c */
 };
 
 int uplink_init(void);

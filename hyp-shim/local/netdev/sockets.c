@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/filter.h>
 #include <linux/if_link.h>
 #include <stddef.h>
 #include <string.h>
@@ -128,6 +129,14 @@ static int xdp_open(struct sockets *s, int rtnl, int index, const char *name, ch
 
 /* ---------------------------------------------------------------- AF_PACKET */
 
+int sockets_take_nothing(int fd)
+{
+    struct sock_filter drop = { .code = BPF_RET | BPF_K, .k = 0 };
+    const struct sock_fprog program = { .len = 1, .filter = &drop };
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) ? -errno : 0;
+}
+
+/* They take nothing before their driver domain serves: until then it is a spare. */
 static int packet_open(struct sockets *s, int rtnl, int index, const char *name, char why[LINK_WHY_MAX])
 {
     struct rtnl_change change = RTNL_CHANGE;
@@ -136,6 +145,8 @@ static int packet_open(struct sockets *s, int rtnl, int index, const char *name,
     int err = 0;
     for (int i = 0; i < 2 && err == 0; i++)
         err = keep(s, opened(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0)));
+    for (unsigned i = 1; i < s->n && err == 0; i++)
+        err = sockets_take_nothing(s->fd[i]);
     if (err)
         return netdev_refuse(why, err, "cannot open an AF_PACKET socket for %s: %s; modprobe af_packet?",
                              name, strerrordesc_np(-err));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * TAP devices.  None is persistent: it vanishes with its last descriptor, and
- * the keeper keeps none.
+ * TAP devices.  None is persistent: it vanishes with its last descriptor.  The
+ * keeper keeps one of each guest's TAP, until it is released, and none of net_tap's.
  */
 #include "netdev.h"
 
@@ -90,23 +90,100 @@ static int tap_make(const struct link_request *q, struct rtnl_link *out, char wh
     return err ? err : fd;
 }
 
-int tap_guest(const struct link_request *q, struct rtnl_link *out, char why[LINK_WHY_MAX])
+/* ------------------------------------------------------------- those of guests */
+
+/* A TAP outlives whoever got it: its carrier stays, and what the next one gets is
+ * the same device. */
+static struct tap {
+    bool used;
+    uint32_t id;
+    int fd, index;
+    char name[LINK_NAME_MAX], netns[LINK_NETNS_MAX];
+} taps[LINK_TAPS_MAX];
+
+static struct tap *tap_find(uint32_t id)
+{
+    for (unsigned i = 0; i < LINK_TAPS_MAX; i++)
+        if (taps[i].used && taps[i].id == id)
+            return &taps[i];
+    return NULL;
+}
+
+static struct tap *tap_free(void)
+{
+    for (unsigned i = 0; i < LINK_TAPS_MAX; i++)
+        if (!taps[i].used)
+            return &taps[i];
+    return NULL;
+}
+
+/* One that is there: as this request wants it. */
+static int tap_again(const struct link_request *q, struct rtnl_link *out, char why[LINK_WHY_MAX])
+{
+    int rtnl = rtnl_open();
+    if (rtnl < 0)
+        return netdev_refuse(why, rtnl, "cannot ask about network interfaces: %s", strerrordesc_np(-rtnl));
+    int err = rtnl_find(rtnl, q->name, out);
+    if (err == 0 && out->index != tap_find(q->id)->index)
+        err = -ENODEV; /* ours was removed, and this is somebody else's */
+    if (err == 0)
+        err = tap_set_up(rtnl, q, out, why);
+    close(rtnl);
+    return err;
+}
+
+typedef int tap_way(const struct link_request *q, struct rtnl_link *out, char why[LINK_WHY_MAX]);
+
+/* Goes it in the guest's namespace. */
+static int tap_at(const struct link_request *q, tap_way *way, struct rtnl_link *out, char why[LINK_WHY_MAX])
 {
     if (!q->netns[0])
-        return tap_make(q, out, why);
+        return way(q, out, why);
     int netns = netns_named(q->netns, why);
     if (netns < 0)
         return netns;
-    int fd = netns_enter(netns);
-    if (fd < 0) {
-        netdev_refuse(why, fd, "cannot enter the network namespace %s: %s", q->netns, strerrordesc_np(-fd));
+    int got = netns_enter(netns);
+    if (got < 0) {
+        netdev_refuse(why, got, "cannot enter the network namespace %s: %s", q->netns,
+                      strerrordesc_np(-got));
     } else {
-        fd = tap_make(q, out, why);
+        got = way(q, out, why);
         netns_back();
     }
     close(netns);
+    return got;
+}
+
+int tap_release(uint32_t id)
+{
+    struct tap *t = tap_find(id);
+    if (!t)
+        return -ENOENT;
+    netdev_close(&t->fd);
+    t->used = false;
+    return 0;
+}
+
+int tap_guest(const struct link_request *q, struct rtnl_link *out, char why[LINK_WHY_MAX])
+{
+    struct tap *t = tap_find(q->id);
+    bool same = t && strcmp(t->name, q->name) == 0 && strcmp(t->netns, q->netns) == 0;
+    if (same && tap_at(q, tap_again, out, why) == 0)
+        return t->fd;
+    tap_release(q->id); /* it is to be another one, or was removed */
+    t = tap_free();
+    if (!t)
+        return netdev_refuse(why, -ENOSPC, "%u TAP devices are in use, and no more may be", LINK_TAPS_MAX);
+    int fd = tap_at(q, tap_make, out, why);
+    if (fd < 0)
+        return fd;
+    *t = (struct tap){ .used = true, .id = q->id, .fd = fd, .index = out->index };
+    memcpy(t->name, q->name, sizeof(t->name));
+    memcpy(t->netns, q->netns, sizeof(t->netns));
     return fd;
 }
+
+/* ----------------------------------------------------------------- of net_tap */
 
 /* net_tap asks for packet information before each frame, so no IFF_NO_PI, and
  * for two queues: one that only keeps the device alive, which it detaches, and

@@ -21,8 +21,11 @@ int uplink_init(void)
     for (unsigned i = 0; i < LINK_UPLINKS_MAX; i++) {
         struct uplink *u = &uplinks[i];
         u->netns = u->rtnl = u->watch = -1;
-        for (unsigned c = 0; c < UPLINK_CHANNELS_MAX; c++)
+        for (unsigned c = 0; c < UPLINK_CHANNELS_MAX; c++) {
             u->channel[c] = -1;
+            for (unsigned k = 0; k < UPLINK_COPIES; k++)
+                u->copy[c][k] = -1;
+        }
     }
     machine_rtnl = rtnl_open();
     return machine_rtnl < 0 ? machine_rtnl : 0;
@@ -67,7 +70,7 @@ static bool held(const struct uplink *u)
 static void forget(struct uplink *u)
 {
     for (unsigned c = 0; c < UPLINK_CHANNELS_MAX; c++)
-        netdev_close(&u->channel[c]);
+        uplink_hangup(u, c);
     netdev_close(&u->rtnl);
     netdev_close(&u->watch);
     netdev_close(&u->netns);
@@ -85,18 +88,23 @@ static int send_grant(const struct uplink *u, int channel, uint32_t index, const
     return rights_send(channel, &grant, sizeof(grant), s->fd, s->n);
 }
 
-static void channel_keep(struct uplink *u, int channel)
+/* Keeps the packet sockets too, which were sent. */
+static void channel_keep(struct uplink *u, int channel, struct sockets *s)
 {
     unsigned c = 0;
     while (c < UPLINK_CHANNELS_MAX - 1 && u->channel[c] >= 0)
         c++;
-    netdev_close(&u->channel[c]); /* more incarnations than may be: one is dead and not yet seen to be */
+    uplink_hangup(u, c); /* more incarnations than may be: one is dead and not yet seen to be */
     u->channel[c] = channel;
+    for (unsigned k = 0; u->kind == LINK_KIND_PACKET && k < UPLINK_COPIES; k++)
+        u->copy[c][k] = s->fd[--s->n];
 }
 
 void uplink_hangup(struct uplink *u, unsigned channel)
 {
     netdev_close(&u->channel[channel]);
+    for (unsigned k = 0; k < UPLINK_COPIES; k++)
+        late_close(&u->copy[channel][k]);
 }
 
 /* ----------------------------------------------------------------------- state */
@@ -328,13 +336,14 @@ int uplink_request(const struct link_request *q, int channel, struct uplink **ou
         if (err)
             netdev_refuse(why, err, "cannot send the sockets of %s to its driver domain: %s", u->name,
                           strerrordesc_np(-err));
-        sockets_close(&s);
     }
     if (err == 0) {
-        channel_keep(u, channel);
+        channel_keep(u, channel, &s);
+        sockets_close(&s);
         *out = u;
         return 0;
     }
+    sockets_close(&s);
     netdev_close(&channel);
     if (fresh) { /* else its driver domain is told by state, or asks again */
         give_back(u);
@@ -347,7 +356,7 @@ int uplink_release(uint32_t id, char why[LINK_WHY_MAX])
 {
     struct uplink *u = find(id);
     if (!u)
-        return netdev_refuse(why, -ENOENT, "there is no such uplink (%u)", id);
+        return netdev_refuse(why, -ENOENT, "there is no such uplink or TAP device (%u)", id);
     int err = give_back(u);
     if (err)
         netdev_refuse(why, err, "cannot give %s back to the machine: %s", u->name, strerrordesc_np(-err));

@@ -68,6 +68,11 @@ unsigned xsd_account_slot(const struct xsd_account *a)
     return (unsigned)(a - accounts);
 }
 
+const struct xsd_account *xsd_account_at(unsigned slot)
+{
+    return &accounts[slot];
+}
+
 bool xsd_account_fits(const struct xsd_account *a, enum xsd_kind kind, uint32_t n, bool slack)
 {
     uint32_t limit = a->domid == 0 ? limits[kind].dom0

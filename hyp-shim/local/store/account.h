@@ -27,6 +27,8 @@ void xsd_account_close(domid_t domid);
 /* NULL: no such domain now. */
 struct xsd_account *xsd_account_of(uint32_t domid);
 unsigned xsd_account_slot(const struct xsd_account *a); /* 0 .. CORE_DOMAINS_MAX - 1 */
+/* The other way round; it may be closed. */
+const struct xsd_account *xsd_account_at(unsigned slot);
 
 /* slack: the toolstack asks. */
 bool xsd_account_fits(const struct xsd_account *a, enum xsd_kind kind, uint32_t n, bool slack);

@@ -4,6 +4,7 @@
 
 #include "../jail.h"
 #include "../proto.h"
+#include "journal.h"
 #include "server.h"
 
 static int failed(const char *what, const char *step, int err)
@@ -22,6 +23,11 @@ int main(void)
     err = store_server_init(STORE_CONTROL_FD, STORE_LISTEN_FD);
     if (err)
         return failed("cannot use the descriptors 3 and 4 that the core passes", "start", err);
+    err = xsd_journal_open(STORE_JOURNAL_FD, &step);
+    if (err) {
+        fprintf(stderr, "bulkhead-store: %s (%s); the store does not start\n", step, strerror(-err));
+        return 1;
+    }
     err = jail_seal(HYP_CLASS_STORE, &step);
     if (err)
         return failed("cannot give up system calls", step, err);

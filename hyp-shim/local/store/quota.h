@@ -31,7 +31,7 @@
 #define XSD_BLOCKS_SLACK    512u
 #define XSD_BLOCKS_DOM0     49152u
 #define XSD_WATCHES_GUEST   256u
-#define XSD_WATCHES_DOM0    2048u
+#define XSD_WATCHES_DOM0    8192u
 #define XSD_TXNS_GUEST      8u
 #define XSD_TXNS_DOM0       64u
 #define XSD_ENTRIES_GUEST   512u  /* nodes seen or written in open transactions */

@@ -6,6 +6,7 @@
 
 #include "access.h"
 #include "count.h"
+#include "journal.h"
 #include "request.h"
 #include "watch.h"
 
@@ -433,6 +434,7 @@ void xsd_request(struct xsd_conn *c, const struct xsd_sockmsg *h, const char *pa
     xsd_count(XSD_COUNT_requests);
 
     int result = serve(&r);
+    xsd_journal_commit(); /* what an error left done as well */
     if (result < 0) {
         const char *name = error_name(result);
         xsd_conn_reply(c, XS_ERROR, h->req_id, h->tx_id, name, strlen(name) + 1);

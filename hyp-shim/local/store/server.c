@@ -14,6 +14,7 @@
 #include "../rights.h"
 #include "conn.h"
 #include "count.h"
+#include "journal.h"
 #include "request.h"
 #include "tree.h"
 #include "txn.h"
@@ -59,6 +60,7 @@ int store_server_init(int control, int listen)
     }
     xsd_hash_seed(seed);
     xsd_count_reset();
+    xsd_journal_close();
     xsd_account_reset();
     xsd_blob_reset();
     xsd_tree_reset();
@@ -90,26 +92,48 @@ void store_server_end(void)
     if (server.listen >= 0)
         close(server.listen);
     server.control = server.listen = -1;
+    xsd_journal_close();
 }
 
 /* ----------------------------------------------------------------- domains */
 
-/* dom0 is always there; only its connection is news. */
+static struct xsd_conn *connection_of(domid_t domid)
+{
+    for (unsigned i = 0; i < XSD_CONNS; i++)
+        if (xsd_conn_at(i)->fd >= 0 && !xsd_conn_at(i)->tool && xsd_conn_at(i)->domid == domid)
+            return xsd_conn_at(i);
+    return NULL;
+}
+
+static int know(domid_t domid)
+{
+    int err = xsd_account_open(domid);
+
+    if (err)
+        return err;
+    xsd_journal_domain(domid);
+    xsd_journal_commit();
+    xsd_count(XSD_COUNT_domains_in);
+    return 0;
+}
+
+/* A domain that there is already has lost its connection, whether we saw that or
+ * not: the new one takes its place. dom0 is always there. */
 static void introduce(domid_t domid, int fd)
 {
-    int err = domid ? xsd_account_open(domid) : 0;
+    bool known = xsd_account_of(domid);
+    struct xsd_conn *old = connection_of(domid);
 
-    if (err) {
+    if (!known && know(domid)) {
         xsd_count(XSD_COUNT_bad_control);
         close(fd);
         return;
     }
-    if (!xsd_conn_open(fd, domid, false)) {
-        xsd_count(XSD_COUNT_bad_control);
-        return;
-    }
-    xsd_count(XSD_COUNT_domains_in);
-    xsd_watch_fire_special("@introduceDomain");
+    if (old)
+        drop(old);
+    xsd_conn_open(fd, domid, false); /* fits: it has none, and is one of CORE_DOMAINS_MAX */
+    if (!known)
+        xsd_watch_fire_special("@introduceDomain");
 }
 
 /* After this nothing in the store knows the domid: not as owner, not in
@@ -126,14 +150,65 @@ static void release(domid_t domid)
     xsd_txn_purge(domid);
     xsd_tree_purge(domid, xsd_watch_gone);
     xsd_account_close(domid);
+    xsd_journal_purge(domid);
+    xsd_journal_commit();
     xsd_count(XSD_COUNT_domains_out);
     xsd_watch_fire_special("@releaseDomain");
+}
+
+static bool is_named(const struct store_living *say, domid_t domid)
+{
+    for (uint32_t i = 0; i < say->n; i++)
+        if (say->domid[i] == domid)
+            return true;
+    return false;
+}
+
+/* What happened while no store ran: who died, and who came. */
+static bool catch_up(const struct store_living *say)
+{
+    if (say->n > CORE_DOMAINS_MAX)
+        return false;
+    for (uint32_t i = 0; i < say->n; i++)
+        if (!say->domid[i] || say->domid[i] > LOCAL_DOMID_LAST)
+            return false;
+    for (unsigned slot = 1; slot < CORE_DOMAINS_MAX; slot++) {
+        const struct xsd_account *a = xsd_account_at(slot);
+        if (a->open && !is_named(say, a->domid))
+            release(a->domid);
+    }
+    for (uint32_t i = 0; i < say->n; i++)
+        if (!xsd_account_of(say->domid[i]) && know((domid_t)say->domid[i]))
+            return false;
+    return true;
+}
+
+union said {
+    uint32_t op;
+    struct store_control one;
+    struct store_living living;
+};
+
+/* False: no such thing is said. Takes got's descriptor when it says true. */
+static bool obey(const union said *say, size_t bytes, const struct rights *got)
+{
+    if (bytes == sizeof(say->living) && say->op == STORE_CONTROL_LIVING && got->n == 0)
+        return catch_up(&say->living);
+    if (bytes != sizeof(say->one) || say->one.domid > LOCAL_DOMID_LAST)
+        return false;
+    if (say->op == STORE_CONTROL_INTRODUCE && got->n == 1)
+        introduce((domid_t)say->one.domid, got->fd[0]);
+    else if (say->op == STORE_CONTROL_RELEASE && got->n == 0)
+        release((domid_t)say->one.domid);
+    else
+        return false;
+    return true;
 }
 
 /* 1 took one, 0 none now, -ENOTCONN. */
 static int take_control(void)
 {
-    struct store_control say;
+    union said say;
     struct rights got;
     int flags;
     ssize_t n = rights_receive(server.control, &say, sizeof(say), &got, 1, &flags);
@@ -142,17 +217,10 @@ static int take_control(void)
         return 0;
     if (n <= 0)
         return -ENOTCONN;
-    bool whole = n == sizeof(say) && !(flags & (MSG_TRUNC | MSG_CTRUNC));
-    if (whole && say.op == STORE_CONTROL_INTRODUCE && got.n == 1 && say.domid <= LOCAL_DOMID_LAST) {
-        introduce((domid_t)say.domid, got.fd[0]);
-        return 1;
+    if (flags & (MSG_TRUNC | MSG_CTRUNC) || !obey(&say, (size_t)n, &got)) {
+        rights_close(&got);
+        xsd_count(XSD_COUNT_bad_control);
     }
-    if (whole && say.op == STORE_CONTROL_RELEASE && got.n == 0 && say.domid <= LOCAL_DOMID_LAST) {
-        release((domid_t)say.domid);
-        return 1;
-    }
-    rights_close(&got);
-    xsd_count(XSD_COUNT_bad_control);
     return 1;
 }
 

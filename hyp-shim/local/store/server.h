@@ -3,8 +3,8 @@
  * server.h - the store: one thread, one loop, nothing that blocks.
  *
  * Trusted with names and states by everyone; trusts the core, which tells it
- * over `control` which domains there are (struct store_control), and nobody
- * else.  There is one store in a process; all its memory is static.
+ * over `control` which domains there are (struct store_control, store_living),
+ * and nobody else.  There is one store in a process; all its memory is static.
  */
 #ifndef BULKHEAD_STORE_SERVER_H
 #define BULKHEAD_STORE_SERVER_H
@@ -14,7 +14,8 @@
  * for stock tools, or -1; who connects is who SO_PEERCRED says: uid 0 and
  * LOCAL_UID_BASE are dom0, LOCAL_UID_BASE + D is domain D if there is one,
  * anyone else is closed at once.  Both are owned from now on.
- * May be called again, and then begins anew.  0 or a negative errno.
+ * May be called again, and then begins anew, with an empty tree and no journal:
+ * xsd_journal_open() comes after it.  0 or a negative errno.
  */
 int store_server_init(int control, int listen);
 

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "journal.h"
+
 static struct xsd_node nodes[XSD_NODES + 1]; /* [0] stands for "none" */
 static xsd_ref free_nodes;
 static xsd_ref fresh_nodes; /* from here on never touched */
@@ -121,8 +123,9 @@ static void unlink_child(xsd_ref ref)
     touch(n->parent);
 }
 
-int xsd_tree_add(xsd_ref parent, const char *name, size_t n, const struct xsd_perms *perms,
-                 bool slack, xsd_ref *out)
+/* Makes the node at ref, which is in no list. -ENOSPC. */
+static int fill(xsd_ref ref, xsd_ref parent, const char *name, size_t n, const struct xsd_perms *perms,
+                bool slack)
 {
     struct xsd_account *owner = xsd_account_of(xsd_owner(perms));
     struct xsd_blob name_blob;
@@ -135,16 +138,28 @@ int xsd_tree_add(xsd_ref parent, const char *name, size_t n, const struct xsd_pe
         xsd_account_give(owner, XSD_NODE, 1);
         return err;
     }
-    xsd_ref ref = free_nodes;
-    if (ref)
-        free_nodes = nodes[ref].next;
-    else
-        ref = fresh_nodes++; /* in range: the accounts' limits add up to XSD_NODES */
     nodes[ref] = (struct xsd_node){
         .name = name_blob, .name_hash = (uint32_t)xsd_hash(name, n), .perms = *perms};
     link_child(parent, ref);
     touch(ref);
+    return 0;
+}
+
+int xsd_tree_add(xsd_ref parent, const char *name, size_t n, const struct xsd_perms *perms,
+                 bool slack, xsd_ref *out)
+{
+    xsd_ref ref = free_nodes ? free_nodes : fresh_nodes;
+    xsd_ref next = free_nodes ? nodes[ref].next : XSD_NO_NODE;
+    int err = fill(ref, parent, name, n, perms, slack);
+
+    if (err)
+        return err;
+    if (free_nodes)
+        free_nodes = next;
+    else
+        fresh_nodes++; /* in range: the accounts' limits add up to XSD_NODES */
     *out = ref;
+    xsd_journal_node(ref);
     return 0;
 }
 
@@ -194,7 +209,9 @@ int xsd_tree_set_value(xsd_ref ref, const void *bytes, size_t n, bool slack)
     }
     xsd_blob_free(&nodes[ref].value, owner);
     touch(ref);
-    return xsd_blob_make(&nodes[ref].value, owner, true, bytes, n); /* fits: seen above */
+    int err = xsd_blob_make(&nodes[ref].value, owner, true, bytes, n); /* fits: seen above */
+    xsd_journal_value(ref);
+    return err;
 }
 
 void xsd_tree_take_value(xsd_ref ref, struct xsd_blob *value, struct xsd_account *from)
@@ -204,9 +221,10 @@ void xsd_tree_take_value(xsd_ref ref, struct xsd_blob *value, struct xsd_account
     nodes[ref].value = *value;
     *value = (struct xsd_blob){0};
     touch(ref);
+    xsd_journal_value(ref);
 }
 
-int xsd_tree_set_perms(xsd_ref ref, const struct xsd_perms *perms, bool slack)
+static int change_perms(xsd_ref ref, const struct xsd_perms *perms, bool slack)
 {
     struct xsd_node *n = &nodes[ref];
     struct xsd_account *from = account(ref), *to = xsd_account_of(xsd_owner(perms));
@@ -229,6 +247,15 @@ int xsd_tree_set_perms(xsd_ref ref, const struct xsd_perms *perms, bool slack)
     return 0;
 }
 
+int xsd_tree_set_perms(xsd_ref ref, const struct xsd_perms *perms, bool slack)
+{
+    int err = change_perms(ref, perms, slack);
+
+    if (!err)
+        xsd_journal_perms(ref);
+    return err;
+}
+
 /* ------------------------------------------------------------------ removal */
 
 static void free_node(xsd_ref ref)
@@ -244,7 +271,7 @@ static void free_node(xsd_ref ref)
     free_nodes = ref;
 }
 
-void xsd_tree_remove(xsd_ref top, xsd_gone_fn *gone)
+static void remove_all(xsd_ref top, xsd_gone_fn *gone)
 {
     static struct xsd_path path;
     xsd_ref at = top;
@@ -266,20 +293,62 @@ void xsd_tree_remove(xsd_ref top, xsd_gone_fn *gone)
     }
 }
 
+void xsd_tree_remove(xsd_ref top, xsd_gone_fn *gone)
+{
+    xsd_journal_removal(top);
+    remove_all(top, gone);
+}
+
 void xsd_tree_purge(domid_t domid, xsd_gone_fn *gone)
 {
     struct xsd_node *root = &nodes[XSD_ROOT];
 
     if (xsd_owner(&root->perms) == domid) {
         struct xsd_perms perms = {.n = 1};
-        (void)xsd_tree_set_perms(XSD_ROOT, &perms, true);
+        (void)change_perms(XSD_ROOT, &perms, true);
     }
     for (xsd_ref ref = XSD_ROOT; ref < fresh_nodes; ref++) {
         if (!nodes[ref].perms.n)
             continue;
         if (xsd_owner(&nodes[ref].perms) == domid)
-            xsd_tree_remove(ref, gone);
+            remove_all(ref, gone);
         else if (xsd_perms_strip(&nodes[ref].perms, domid))
             touch(ref);
+    }
+}
+
+/* -------------------------------------------------------------- restoration */
+
+void xsd_tree_age(uint32_t life)
+{
+    uint64_t first = (uint64_t)life << 40;
+
+    last_generation = last_generation < first ? first : last_generation;
+    touch(XSD_ROOT);
+}
+
+bool xsd_tree_has(xsd_ref ref)
+{
+    return ref && ref < fresh_nodes && nodes[ref].perms.n;
+}
+
+int xsd_tree_restore(xsd_ref ref, xsd_ref parent, const char *name, size_t n,
+                     const struct xsd_perms *perms)
+{
+    if (ref > XSD_NODES || ref <= XSD_ROOT || xsd_tree_has(ref) || !xsd_tree_has(parent))
+        return -EBADMSG;
+    while (fresh_nodes <= ref)
+        nodes[fresh_nodes++].perms.n = 0;
+    return fill(ref, parent, name, n, perms, true) ? -EBADMSG : 0;
+}
+
+void xsd_tree_restored(void)
+{
+    free_nodes = XSD_NO_NODE;
+    for (xsd_ref ref = fresh_nodes - 1; ref > XSD_ROOT; ref--) {
+        if (nodes[ref].perms.n)
+            continue;
+        nodes[ref] = (struct xsd_node){.next = free_nodes};
+        free_nodes = ref;
     }
 }

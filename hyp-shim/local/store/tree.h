@@ -3,7 +3,8 @@
  * tree.h - the nodes.
  *
  * Mechanism only: who may do what is decided in access.h.  A node is charged,
- * with its name and value, to the account of its owner.
+ * with its name and value, to the account of its owner.  The journal is told
+ * of every change.
  */
 #ifndef BULKHEAD_STORE_TREE_H
 #define BULKHEAD_STORE_TREE_H
@@ -62,7 +63,18 @@ typedef void xsd_gone_fn(const char *path, size_t len, const struct xsd_perms *p
 void xsd_tree_remove(xsd_ref top, xsd_gone_fn *gone);
 
 /* Takes a dead domain out of the tree: its nodes with all below them, and its
- * entries in the permissions of others. */
+ * entries in the permissions of others.  The journal hears of it from the caller. */
 void xsd_tree_purge(domid_t domid, xsd_gone_fn *gone);
+
+/*
+ * For the journal, into an empty tree.  Generations are never those of an
+ * earlier life.  A node without a value, in its old place: -EBADMSG it cannot be
+ * there.  xsd_tree_restored() once at the end.
+ */
+void xsd_tree_age(uint32_t life);
+bool xsd_tree_has(xsd_ref ref);
+int xsd_tree_restore(xsd_ref ref, xsd_ref parent, const char *name, size_t n,
+                     const struct xsd_perms *perms);
+void xsd_tree_restored(void);
 
 #endif

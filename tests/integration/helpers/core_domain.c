@@ -4,7 +4,9 @@
  * driver domains.  Static, because an empty root has no libraries.
  *
  * As "bulkhead-store": notes what the core says about domains and passes it on
- * through the toolstack's connection, as lines "+DOMID" and "-DOMID".
+ * through the toolstack's connection, as lines "+DOMID" and "-DOMID"; and, when
+ * the toolstack connects, once "=N JOURNAL": how many lived when it started, and
+ * how often a store was started with this journal.
  * As anything else: obeys lines of text that come through descriptor 6, and
  * answers each with a line.  Numbers are decimal; errors negative errno.
  */
@@ -35,33 +37,53 @@
 
 static int store_conn[65536];
 
+static unsigned starts(void)
+{
+    unsigned n = 0;
+    if (pread(STORE_JOURNAL_FD, &n, sizeof(n), 0) != (ssize_t)sizeof(n) || ++n == 0 ||
+        pwrite(STORE_JOURNAL_FD, &n, sizeof(n), 0) != (ssize_t)sizeof(n))
+        exit(2);
+    return n;
+}
+
 static void store_hears(void)
 {
+    static unsigned living;
     union {
         char bytes[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control;
-    struct store_control word;
+    struct store_living word;
     struct iovec iov = { &word, sizeof(word) };
     struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
                           .msg_controllen = sizeof(control) };
-    if (recvmsg(STORE_CONTROL_FD, &msg, 0) != (ssize_t)sizeof(word))
+    ssize_t n = recvmsg(STORE_CONTROL_FD, &msg, 0);
+    if (n == (ssize_t)sizeof(word) && word.op == STORE_CONTROL_LIVING) {
+        living = word.n;
+        return;
+    }
+    if (n != (ssize_t)sizeof(struct store_control))
         exit(0);
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    unsigned domid = word.n;
     char line[32];
     if (word.op == STORE_CONTROL_INTRODUCE && c) {
-        memcpy(&store_conn[word.domid], CMSG_DATA(c), sizeof(int));
-        snprintf(line, sizeof(line), "+%u\n", word.domid);
+        if (domid == 0)
+            snprintf(line, sizeof(line), "=%u %u\n", living, starts());
+        else
+            snprintf(line, sizeof(line), "+%u\n", domid);
+        memcpy(&store_conn[domid], CMSG_DATA(c), sizeof(int));
     } else {
-        close(store_conn[word.domid]);
-        snprintf(line, sizeof(line), "-%u\n", word.domid);
+        close(store_conn[domid]);
+        snprintf(line, sizeof(line), "-%u\n", domid);
     }
-    if (word.domid != 0 && write(store_conn[0], line, strlen(line)) < 0)
-        exit(1);
+    if (store_conn[0] > 0 && write(store_conn[0], line, strlen(line)) < 0)
+        store_conn[0] = 0; /* the toolstack went away; another comes */
 }
 
 _Noreturn static void store_main(void)
 {
+    signal(SIGPIPE, SIG_IGN);
     for (;;)
         store_hears();
 }
@@ -241,7 +263,11 @@ static void obey(const char *line, char *answer, size_t room)
         result = hyp_device_acquire(hyp, a, &device_fd);
     else if (strcmp(verb, "close") == 0)
         result = close(device_fd) < 0 ? -errno : 0;
-    else if (strcmp(verb, "restrict") == 0)
+    else if (strcmp(verb, "reconnect") == 0) {
+        result = hyp_store_connect(hyp);
+        if (result >= 0)
+            close(result);
+    } else if (strcmp(verb, "restrict") == 0)
         result = hyp_restrict(hyp, a);
     else if (strcmp(verb, "ready") == 0)
         result = hyp_ready(hyp);
