@@ -4,14 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "backend.h"
+#include "../hyp-shim/crash.h"
 #include "../hyp-shim/log.h"
 
 #define WATCH_OWN  "own"
 #define WATCH_PEER "peer" /* then .SERIAL */
 #define NAMES_MAX  4096
-#define TRIES      8      /* of a transaction that others disturb */
 
 static struct {
     const struct backend_class *cls;
@@ -20,6 +21,7 @@ static struct {
     struct backend_device *first, *end; /* of the class's table */
     unsigned serial;
     bool stopping;
+    uint64_t leave_by_ms; /* stopping: the end of everyone's patience */
 } backend;
 
 struct hyp *backend_hyp(void)
@@ -30,6 +32,18 @@ struct hyp *backend_hyp(void)
 struct store *backend_store(void)
 {
     return backend.store;
+}
+
+unsigned backend_ping_workers(void)
+{
+    return backend.cls->ping();
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static struct backend_device *after(struct backend_device *d)
@@ -84,19 +98,25 @@ void backend_closed(struct backend_device *d)
     look_at_frontend(d);
 }
 
+static bool has_queues(const struct backend_device *d)
+{
+    return d->state == BACKEND_CONNECTED || d->state == BACKEND_ARMED;
+}
+
 /* Ends the connection: workers finish what is in flight and give everything back. */
 static void disconnect(struct backend_device *d)
 {
-    if (d->state != BACKEND_CONNECTED)
+    if (!has_queues(d))
         return;
     d->state = BACKEND_CLOSING;
+    d->untold = false;
     switch_to(d, XenbusStateClosing);
     backend.cls->detach(d);
 }
 
 void backend_broken(struct backend_device *d, const char *why)
 {
-    if (d->state != BACKEND_CONNECTED)
+    if (!has_queues(d))
         return;
     tell_failure(d, -EPROTO, why);
     disconnect(d);
@@ -118,52 +138,116 @@ static void wait_for_frontend(struct backend_device *d)
     }
     d->state = BACKEND_WAITING;
     switch_to(d, XenbusStateInitWait);
+    CRASH_POINT("back-initwait");
     look_at_frontend(d);
+}
+
+/* Workers have it from here on. */
+static void set_going(struct backend_device *d)
+{
+    CRASH_POINT("back-go-before-attach");
+    d->state = BACKEND_CONNECTED;
+    d->untold = true;
+    backend.cls->attach(d);
+    CRASH_POINT("back-go-after-attach");
+}
+
+static void tell_connected(struct backend_device *d)
+{
+    int err = backend.cls->write_geometry && !d->gone ? backend.cls->write_geometry(d) : 0;
+    d->untold = false;
+    if (err < 0 && err != -ENOENT) {
+        tell_failure(d, err, "what is to be known of it cannot be written to the store");
+        disconnect(d);
+        return;
+    }
+    switch_to(d, XenbusStateConnected);
+    CRASH_POINT("back-connected");
 }
 
 static void connect_device(struct backend_device *d)
 {
     const char *what;
+    CRASH_POINT("back-connect-before-map");
     int err = backend.cls->connect(d, &what);
     if (err < 0) {
         refuse(d, err, what);
         return;
     }
-    d->state = BACKEND_CONNECTED;
-    backend.cls->attach(d);
-    switch_to(d, XenbusStateConnected);
+    CRASH_POINT("back-connect-after-map");
+    if (d->open) {
+        /* The offer may be older than the device: its ring is a dead one's until it rings. */
+        if (d->standby && backend.cls->arm)
+            backend.cls->arm(d);
+        set_going(d);
+        tell_connected(d);
+        return;
+    }
+    d->state = BACKEND_ARMED;
+    if (backend.cls->arm)
+        backend.cls->arm(d);
+    switch_to(d, XenbusStateInitialised);
+    CRASH_POINT("back-armed");
+}
+
+/* -EAGAIN: not yet. */
+static int try_open(struct backend_device *d, const char **what)
+{
+    int err = backend.cls->open(d, what);
+    d->awaited = err == -EAGAIN;
+    d->open = err == 0;
+    return err;
 }
 
 static void open_device(struct backend_device *d)
 {
     const char *what;
-    int err = backend.cls->open(d, &what);
+    int err = try_open(d, &what);
+    if (err < 0 && err != -EAGAIN)
+        refuse(d, err, what);
+    else if (err == 0 || d->standby)
+        wait_for_frontend(d);
+}
+
+/* What d waited for may be there. */
+static void device_came(struct backend_device *d)
+{
+    const char *what;
+    int err = try_open(d, &what);
     if (err == -EAGAIN)
         return;
-    if (err < 0) {
+    CRASH_POINT("back-device-acquired");
+    if (err < 0 && d->state == BACKEND_ARMED) {
+        tell_failure(d, err, what);
+        disconnect(d);
+    } else if (err < 0 && d->state != BACKEND_CLOSING) {
         refuse(d, err, what);
-        return;
+    } else if (err == 0 && d->state == BACKEND_ARMED) {
+        set_going(d);
+    } else if (err == 0 && (d->state == BACKEND_NO_DEVICE || d->state == BACKEND_WAITING)) {
+        wait_for_frontend(d);
     }
-    d->open = true;
-    wait_for_frontend(d);
 }
 
 /* The frontend's state changed, or ours did and its state may matter now. */
 static void look_at_frontend(struct backend_device *d)
 {
-    enum xenbus_state peer = xenbus_peer_state(&d->bus);
+    enum xenbus_state peer;
 
+    if (xenbus_read_peer_state(&d->bus, &peer) < 0)
+        return; /* the store is away; it will say when to look again */
     switch (d->state) {
     case BACKEND_WAITING:
         if (peer == XenbusStateInitialised || peer == XenbusStateConnected)
             connect_device(d);
         break;
+    case BACKEND_ARMED:
     case BACKEND_CONNECTED:
         if (peer != XenbusStateInitialised && peer != XenbusStateConnected)
             disconnect(d);
         break;
     case BACKEND_CLOSED:
-        if (peer == XenbusStateInitialising && d->open && !backend.stopping)
+        if (peer == XenbusStateInitialising && (d->open || (d->standby && d->awaited)) && !backend.stopping)
             wait_for_frontend(d);
         break;
     default:
@@ -204,7 +288,7 @@ static struct backend_device *find_free(void)
     return NULL;
 }
 
-/* Opened when the scan has found out what is gone. */
+/* Begun when the scan has found out what is gone. */
 static void add(domid_t frontend, unsigned devid)
 {
     struct backend_device *d = find_free();
@@ -218,6 +302,32 @@ static void add(domid_t frontend, unsigned devid)
     if (xenbus_backend_init(&d->bus, backend.store, hyp_domid(backend.hyp), backend.cls->name, frontend,
                             devid) < 0)
         d->state = BACKEND_FREE;
+}
+
+/* Where the frontend's directory is.  The toolstack says so, and still it must be
+ * one of that frontend's; without a word it is the usual one. */
+static int find_peer(struct backend_device *d)
+{
+    char path[STORE_PATH_MAX + 16], peer[STORE_PATH_MAX];
+    snprintf(path, sizeof(path), "%s/frontend", d->bus.own);
+    int n = store_read(backend.store, STORE_NO_TXN, path, peer, sizeof(peer));
+    if (n < 0)
+        return n == -ENOENT ? 0 : n;
+    return xenbus_backend_set_peer(&d->bus, backend.cls->name, d->devid, peer);
+}
+
+static void begin(struct backend_device *d)
+{
+    uint64_t standby;
+    int err = find_peer(d);
+    if (err < 0) {
+        refuse(d, err, "the node frontend of its directory names no directory of its frontend's");
+        return;
+    }
+    d->standby =
+        store_read_number(backend.store, STORE_NO_TXN, d->bus.own, "standby", 1, &standby) == 0 && standby;
+    watch_frontend(d, true);
+    open_device(d);
 }
 
 static void remove_device(struct backend_device *d)
@@ -236,25 +346,30 @@ static bool same_life(struct backend_device *d)
     if (d->bus.state == XenbusStateUnknown)
         return true; /* nothing written yet */
     int err = store_read_number(backend.store, STORE_NO_TXN, d->bus.own, "state", UINT8_MAX, &state);
-    return err == 0 && state == (uint64_t)d->bus.state;
+    return xenbus_store_away(err) || (err == 0 && state == (uint64_t)d->bus.state);
 }
 
-/* A complete directory: the toolstack makes each in one transaction. */
-static bool is_complete(domid_t frontend, unsigned devid)
+/* A complete directory: the toolstack makes each in one transaction.  1, 0, or a
+ * negative errno: the store is away. */
+static int is_complete(domid_t frontend, unsigned devid)
 {
     struct xenbus_device bus;
     uint64_t id;
-    return xenbus_backend_init(&bus, backend.store, hyp_domid(backend.hyp), backend.cls->name, frontend,
-                               devid) == 0 &&
-           store_read_number(backend.store, STORE_NO_TXN, bus.own, "frontend-id", UINT16_MAX, &id) == 0 &&
-           id == frontend;
+    if (xenbus_backend_init(&bus, backend.store, hyp_domid(backend.hyp), backend.cls->name, frontend,
+                            devid) < 0)
+        return 0;
+    int err = store_read_number(backend.store, STORE_NO_TXN, bus.own, "frontend-id", UINT16_MAX, &id);
+    return xenbus_store_away(err) ? err : err == 0 && id == frontend;
 }
 
 static void found(domid_t frontend, unsigned devid)
 {
-    if (!is_complete(frontend, devid))
-        return;
+    int complete = is_complete(frontend, devid);
     struct backend_device *d = find(frontend, devid);
+    if (complete < 0 && d)
+        d->seen = true;
+    if (complete <= 0)
+        return;
     if (d && !d->gone && !same_life(d)) {
         remove_device(d);
         d = find(frontend, devid);
@@ -299,8 +414,12 @@ static void found_frontend(uint64_t domid, void *unused)
     own_root(root);
     snprintf(path, sizeof(path), "%s/%u", root, frontend);
     int n = each_number(path, names, UINT32_MAX, found_device, &frontend);
-    if (n < 0 && n != -ENOENT)
-        log_line("%s cannot be listed (%s)", path, strerrorname_np(-n));
+    if (n >= 0 || n == -ENOENT)
+        return;
+    log_line("%s cannot be listed (%s)", path, strerrorname_np(-n));
+    for (EACH_DEVICE)
+        if (d->frontend == frontend)
+            d->seen = true; /* nobody said that they are gone */
 }
 
 /* Compares the whole table with the whole directory.  What is gone goes before
@@ -327,8 +446,7 @@ static void scan(void)
         if (!d->fresh)
             continue;
         d->fresh = false;
-        watch_frontend(d, true);
-        open_device(d);
+        begin(d);
     }
     scanning = false;
 }
@@ -375,8 +493,14 @@ int backend_store_events(void)
     int got;
 
     while ((got = store_next_event(backend.store, &ev)) > 0) {
-        if (ev.token[0] == '\0')
-            look_at_everyone(); /* too many at once; some were merged (XSA-349) */
+        if (ev.token[0] == '\0') /* too many at once (XSA-349), or the store was away */
+            look_at_everyone();
+        if (ev.token[0] == '\0' || strcmp(ev.token, BACKEND_WATCH_PING) == 0)
+            heartbeat_asked();
+#ifdef BULKHEAD_CRASH_POINTS
+        else if (strcmp(ev.token, BACKEND_WATCH_CRASH) == 0)
+            crash_node_changed();
+#endif
         else if (strcmp(ev.token, WATCH_OWN) != 0)
             peer_event(ev.token);
         else if (!is_ours(ev.path))
@@ -385,19 +509,36 @@ int backend_store_events(void)
     return got;
 }
 
+/* Who is connected is served until its frontend has closed: it puts nothing new on
+ * its ring once it reads this. */
 static void stop(void)
 {
+    if (backend.stopping)
+        return;
     backend.stopping = true;
+    backend.leave_by_ms = now_ms() + BACKEND_LEAVE_MS;
     for (EACH_DEVICE) {
-        disconnect(d);
-        if (d->state == BACKEND_WAITING || d->state == BACKEND_NO_DEVICE) {
+        if (d->state == BACKEND_CONNECTED) {
+            d->untold = false;
+            switch_to(d, XenbusStateClosing);
+        } else if (d->state == BACKEND_ARMED) {
+            disconnect(d);
+        } else if (d->state == BACKEND_WAITING || d->state == BACKEND_NO_DEVICE) {
             d->state = BACKEND_CLOSED;
             switch_to(d, XenbusStateClosed);
         }
     }
+    CRASH_POINT("back-leaving");
 }
 
-int backend_hyp_events(void)
+static void stop_waiting(void)
+{
+    if (backend.stopping && now_ms() >= backend.leave_by_ms)
+        for (EACH_DEVICE)
+            disconnect(d);
+}
+
+static int take_hyp_events(void)
 {
     struct hyp_event ev;
     int got;
@@ -405,94 +546,37 @@ int backend_hyp_events(void)
     while ((got = hyp_next_event(backend.hyp, &ev)) > 0) {
         if (ev.kind == HYP_EV_STOP)
             stop();
+        if (ev.kind == HYP_EV_DEVICE && backend.cls->device_came)
+            backend.cls->device_came(ev.device);
         for (EACH_DEVICE) {
             if (ev.kind == HYP_EV_DEATH && d->frontend == ev.domid)
                 disconnect(d);
-            else if (ev.kind == HYP_EV_DEVICE && d->state == BACKEND_NO_DEVICE)
-                open_device(d);
+            else if (ev.kind == HYP_EV_DEVICE && d->awaited && d->device == ev.device && !d->gone &&
+                     !backend.stopping)
+                device_came(d);
         }
     }
     return got;
 }
 
-/* ------------------------------------------------------------------ our nodes */
-
-/* What one transaction writes. */
-struct writing {
-    const struct backend_node *node;
-    const char *const *names;
-    const uint64_t *current, *published;
-    size_t n;
-};
-
-int backend_put_counters(store_txn t, const char *dir, const char *const *names, const uint64_t *current,
-                         const uint64_t *published, size_t n)
+static struct backend_device *find_untold(void)
 {
-    int err = 0;
-    for (size_t i = 0; i < n && err == 0; i++)
-        if (current[i] != published[i])
-            err = store_printf(backend.store, t, dir, names[i], "%llu", (unsigned long long)current[i]);
-    return err;
+    for (EACH_DEVICE)
+        if (d->untold)
+            return d;
+    return NULL;
 }
 
-static int write_all(const struct backend_device *d, store_txn t, const struct writing *w)
+/* Telling takes its time, and serving must not wait for it: everyone who can be
+ * is set going first, also who can only be meanwhile. */
+int backend_hyp_events(void)
 {
-    char dir[STORE_PATH_MAX + 8];
-    int err = 0;
+    struct backend_device *d;
+    int got;
 
-    for (size_t i = 0; w->node && i < w->n && err == 0; i++)
-        err = store_printf(backend.store, t, d->bus.own, w->node[i].key, "%llu",
-                           (unsigned long long)w->node[i].value);
-    if (w->node)
-        return err;
-    snprintf(dir, sizeof(dir), "%s/stats", d->bus.own);
-    return backend_put_counters(t, dir, w->names, w->current, w->published, w->n);
-}
-
-/* A directory that the toolstack removed meanwhile must not come back by our
- * writing into it, so each change looks first, in one transaction. */
-static int in_transaction(const struct backend_device *d, const struct writing *w)
-{
-    int err = -EAGAIN;
-
-    for (int i = 0; i < TRIES && err == -EAGAIN; i++) {
-        store_txn t;
-        uint64_t id;
-        err = store_txn_begin(backend.store, &t);
-        if (err < 0)
-            return err;
-        err = store_read_number(backend.store, t, d->bus.own, "frontend-id", UINT16_MAX, &id);
-        if (err == 0)
-            err = write_all(d, t, w);
-        if (err < 0)
-            store_txn_abort(backend.store, t);
-        else
-            err = store_txn_commit(backend.store, t);
-    }
-    return err;
-}
-
-int backend_write_nodes(struct backend_device *d, const struct backend_node *node, size_t n)
-{
-    return in_transaction(d, &(struct writing){ .node = node, .n = n });
-}
-
-void backend_add_counters(uint64_t *sum, const uint64_t *counter, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        sum[i] += __atomic_load_n(&counter[i], __ATOMIC_RELAXED);
-}
-
-int backend_write_counters(struct backend_device *d, const char *const *names, const uint64_t *current,
-                           uint64_t *published, size_t n)
-{
-    if (memcmp(current, published, n * sizeof(*current)) == 0)
-        return 0;
-    int err = in_transaction(d, &(struct writing){ .names = names, .current = current, .published = published,
-                                                   .n = n });
-    if (err == 0)
-        memcpy(published, current, n * sizeof(*current));
-    return err;
+    while ((got = take_hyp_events()) == 0 && (d = find_untold()))
+        tell_connected(d);
+    return got;
 }
 
 /* ------------------------------------------------------------------------- rest */
@@ -508,15 +592,29 @@ int backend_init(const struct backend_class *cls, struct hyp *hyp, struct store 
     backend.end = (struct backend_device *)(void *)((char *)devices + cls->devices_max * cls->device_bytes);
     backend.serial = 0;
     backend.stopping = false;
+    int err = heartbeat_init();
+#ifdef BULKHEAD_CRASH_POINTS
+    if (err == 0)
+        err = crash_node_watch();
+#endif
     own_root(path);
-    return store_watch(store, path, WATCH_OWN);
+    return err < 0 ? err : store_watch(store, path, WATCH_OWN);
 }
 
 void backend_tick(void)
 {
+    stop_waiting();
     for (EACH_DEVICE)
         if (d->state == BACKEND_CONNECTED)
             backend.cls->write_stats(d);
+}
+
+bool backend_serving(void)
+{
+    for (EACH_DEVICE)
+        if (d->state == BACKEND_CONNECTED || d->state == BACKEND_CLOSING)
+            return true;
+    return false;
 }
 
 int backend_timeout_ms(void)
@@ -529,10 +627,5 @@ int backend_timeout_ms(void)
 
 bool backend_stopped(void)
 {
-    if (!backend.stopping)
-        return false;
-    for (EACH_DEVICE)
-        if (d->state == BACKEND_CONNECTED || d->state == BACKEND_CLOSING)
-            return false;
-    return true;
+    return backend.stopping && !backend_serving();
 }

@@ -9,6 +9,21 @@
  *
  *   NO_DEVICE -> WAITING -> CONNECTED -> CLOSING -> CLOSED -> WAITING ...
  *
+ * In a spare (the directory says standby=1) everything but the device is made
+ * ahead, and the device itself is what sets it going:
+ *
+ *   NO_DEVICE -> WAITING -> ARMED -> CONNECTED
+ *                InitWait   Initialised
+ *
+ * An armed device looks at no ring.  When its device is there its workers have
+ * it before the store hears of it; they serve a queue from its first doorbell
+ * on, since until then its ring may hold what a dead one left.  If the device
+ * comes before the frontend, the rest is the ordinary handshake; the doorbell is
+ * waited for all the same, since what the frontend offers may be older than that.
+ *
+ * Asked to stop, a backend says Closing and goes on serving until each frontend
+ * has finished what is in flight and closes too, BACKEND_LEAVE_MS at most.
+ *
  * The toolstack's nodes are trusted for control.  Everything that a frontend
  * wrote is read once and checked, by the class: a lie ends the frontend's own
  * connection, with a sentence in B/error and in the log.
@@ -22,12 +37,14 @@
 #include "../hyp-shim/store.h"
 #include "../hyp-shim/xenbus.h"
 
-#define BACKEND_TICK_MS 1000 /* between two looks at the statistics */
+#define BACKEND_TICK_MS  1000 /* between two looks at the statistics      */
+#define BACKEND_LEAVE_MS 5000 /* that frontends have to leave in order    */
 
 enum backend_state {
     BACKEND_FREE,
     BACKEND_NO_DEVICE, /* what it serves from is not open yet                     */
     BACKEND_WAITING,
+    BACKEND_ARMED,     /* connected but for the device                            */
     BACKEND_CONNECTED,
     BACKEND_CLOSING,   /* workers still have parts of it                          */
     BACKEND_CLOSED
@@ -40,8 +57,12 @@ struct backend_device {
     bool seen;         /* by the scan under way                                       */
     bool fresh;        /* found by it                                                 */
     bool open;         /* what it serves from is                                      */
+    bool awaited;      /* HYP_EV_DEVICE will say when it is; not open                 */
+    bool standby;      /* makes connections without it                                */
+    bool untold;       /* set going; the store has still to hear of it                */
     domid_t frontend;
     unsigned devid;
+    uint32_t device;   /* the number that HYP_EV_DEVICE will name; the class's        */
     unsigned serial;   /* tells this use of the struct from all others                */
     struct xenbus_device bus;
 };
@@ -52,17 +73,30 @@ struct backend_class {
     const char *name;       /* in the store's paths: "vbd"                             */
     size_t device_bytes;
     unsigned devices_max;
-    /* -EAGAIN: not yet, HYP_EV_DEVICE will say when. */
+    /* -EAGAIN: not yet, HYP_EV_DEVICE with d->device will say when; called again
+     * it then needs nothing of the store. */
     int (*open)(struct backend_device *d, const char **what);
     void (*close)(struct backend_device *d);
+    /* What a frontend chooses from; not open: only what needs no device. */
     int (*write_features)(struct backend_device *d);
     /* Reads the frontend's nodes, makes its queues; keeps nothing on failure. */
     int (*connect)(struct backend_device *d, const char **what);
-    /* Hands a connected device to the workers; asks for it back.  When nobody
-     * has a part of it any more the class calls backend_closed(). */
+    /* Lets the workers make ready for a device that is connected and not open.
+     * NULL: nothing is to be made. */
+    void (*arm)(struct backend_device *d);
+    /* Hands a connected device to the workers, armed before or not; asks for it
+     * back, or for one that is only armed.  When nobody has a part of it any more
+     * the class calls backend_closed(). */
     void (*attach)(struct backend_device *d);
     void (*detach)(struct backend_device *d);
+    /* What a frontend is told with Connected. NULL: nothing. */
+    int (*write_geometry)(struct backend_device *d);
     void (*write_stats)(struct backend_device *d);
+    /* An assigned device is there, before those that wait for it are opened.
+     * NULL: nothing else waits. */
+    void (*device_came)(uint32_t device);
+    /* Sends MAIL_PING to every worker; returns how many. */
+    unsigned (*ping)(void);
 };
 
 /* Sets the watch; workers run already.  The rest follows from events.  devices
@@ -71,9 +105,10 @@ int backend_init(const struct backend_class *cls, struct hyp *hyp, struct store 
 
 struct hyp *backend_hyp(void);
 struct store *backend_store(void);
+unsigned backend_ping_workers(void);
 
 /* Each takes all that is waiting of one source. Negative errno: the source is
- * gone, end the process. */
+ * gone; without the hypervisor end the process. */
 int backend_store_events(void);
 int backend_hyp_events(void);
 
@@ -82,14 +117,39 @@ void backend_broken(struct backend_device *d, const char *why);
 /* Everything of a closing device is back. */
 void backend_closed(struct backend_device *d);
 
-/* Writes changed statistics to B/stats. */
+/* Writes changed statistics to B/stats; ends what leaves too late. */
 void backend_tick(void);
-/* How long to sleep at most, for ppoll: BACKEND_TICK_MS or -1. */
+/* How long until the next backend_tick(), for ppoll: at most BACKEND_TICK_MS, or -1. */
 int backend_timeout_ms(void);
+/* True while a worker serves someone. */
+bool backend_serving(void);
 /* True once HYP_EV_STOP was obeyed: nothing in flight, everyone told Closed. */
 bool backend_stopped(void);
 
-/* ------------------------------------------------- writing to our own directory */
+/* ---------------------------------------------------------------- heartbeat.c */
+
+/*
+ * The toolstack writes a number to /local/domain/OWN/ping, and finds it in
+ * /local/domain/OWN/pong when the control thread and every worker have come
+ * round.  One ping is under way at a time; of those that come meanwhile the last
+ * one counts.
+ */
+#define BACKEND_WATCH_PING "ping"
+int heartbeat_init(void);
+/* ping changed. */
+void heartbeat_asked(void);
+/* A worker answered: MAIL_PONG. */
+void heartbeat_answered(void);
+
+/* ---------------------------------------------------------------- crashnode.c */
+
+#ifdef BULKHEAD_CRASH_POINTS
+#define BACKEND_WATCH_CRASH "crash"
+int crash_node_watch(void);
+void crash_node_changed(void);
+#endif
+
+/* --------------------------------- nodes.c: writing to our own directory */
 
 struct backend_node {
     const char *key;

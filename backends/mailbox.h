@@ -14,14 +14,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MAIL_SLOTS 2048u /* a power of two: two for each queue that a worker can have */
+#define MAIL_SLOTS 2048u /* a power of two: three and more for each queue that a worker can have */
 
 enum mail_kind {
     MAIL_ATTACH = 1, /* control -> worker: serve this                            */
     MAIL_DETACH,     /* control -> worker: finish what is in flight, give it back */
     MAIL_STOP,       /* control -> worker: end the thread; it has nothing left   */
+    MAIL_ARM,        /* control -> worker: make ready to serve this              */
+    MAIL_PING,       /* control -> worker: are you there?                        */
+    MAIL_UPLINK,     /* control -> worker: the uplink is open now                */
     MAIL_DETACHED,   /* worker -> control: the answer; it is yours               */
-    MAIL_BROKEN      /* worker -> control: look why, then detach it              */
+    MAIL_BROKEN,     /* worker -> control: look why, then detach it              */
+    MAIL_PONG        /* worker -> control: the answer to MAIL_PING               */
 };
 
 struct mail {

@@ -18,6 +18,7 @@
 
 #include "../backends/net/netback.h"
 #include "../backends/net/worker.h"
+#include "../hyp-shim/crash.h"
 #include "../hyp-shim/local/jail.h"
 #include "../hyp-shim/local/netdev/link.h"
 #include "../hyp-shim/log.h"
@@ -28,6 +29,7 @@
 #define STATE_EVENTS 64          /* of the keeper, taken at a time                 */
 
 static struct uplink uplink;
+static uint32_t uplink_state; /* as the keeper said last */
 
 /* ------------------------------------------------------------- what it is told */
 
@@ -89,15 +91,15 @@ static const char *state_name(uint32_t state)
 }
 
 /* In the store and in the log, once for each change. */
-static void tell_state(struct hyp *hyp, struct store *store, uint32_t state)
+static void tell_state(struct hyp *hyp, struct store *store)
 {
     static uint32_t told;
     char dir[STORE_PATH_MAX];
-    const char *name = state_name(state);
+    const char *name = state_name(uplink_state);
 
-    if (!name || state == told)
+    if (!name || uplink_state == told)
         return;
-    told = state;
+    told = uplink_state;
     home(dir, hyp);
     store_printf(store, STORE_NO_TXN, dir, "state", "%s", name);
     log_line("bulkhead-net: the uplink is %s", name);
@@ -121,11 +123,29 @@ static bool hear_keeper(struct hyp *hyp, struct store *store)
 
     for (unsigned i = 0; i < STATE_EVENTS && (got = uplink_next_state(LINK_CHANNEL_FD, &state)) != 0; i++) {
         if (got > 0)
-            tell_state(hyp, store, state);
+            uplink_state = state;
         else if (got != -EPROTO)
             return false;
     }
+    if (netback_active())
+        tell_state(hyp, store);
     return true;
+}
+
+/* A spare keeps quiet about the uplink: it is another's.  Once it is ours, nothing is
+ * to be acquired any more. */
+static void settled(struct hyp *hyp, struct store *store)
+{
+    static bool told;
+
+    if (told || !netback_active())
+        return;
+    told = true;
+    must(hyp_restrict(hyp, HYP_MAY_MAP | HYP_MAY_EVTCHN), "giving up rights");
+    if (!uplink.present)
+        return;
+    tell_mac(hyp, store);
+    tell_state(hyp, store);
 }
 
 /* ----------------------------------------------------------------------- start */
@@ -155,18 +175,26 @@ static void start_uplink(struct hyp *hyp, struct store *store, int cpu)
     must(err, why);
     err = uplink_open(&uplink, devargs, LINK_CHANNEL_FD, files, mtu, rx, sentence, sizeof(sentence));
     must(err, sentence);
+    uplink.quiet = true; /* until netback.h's gate is ours */
+    uplink_state = uplink.state;
     for (unsigned i = 0; i < UPLINK_FILES_MAX; i++)
         if (files[i] >= 0)
             close(files[i]); /* the port has its own */
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const char *step = "";
     int cpu[NET_WORKERS_MAX];
     struct hyp *hyp;
     struct store *store;
 
+#ifdef BULKHEAD_CRASH_POINTS
+    if (crash_listed(argc, argv))
+        return 0;
+#else
+    (void)argc, (void)argv;
+#endif
     int err = jail_confine(&step);
     must(err, step);
     must(hyp_open(&hyp, NULL), "joining the hypervisor");
@@ -178,18 +206,15 @@ int main(void)
     int mail_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     must(mail_fd < 0 ? -errno : 0, "making the mailbox");
     must(net_workers_start(n, cpu, &uplink, mail_fd), "starting the worker threads");
-    must(hyp_restrict(hyp, HYP_MAY_MAP | HYP_MAY_EVTCHN), "giving up rights");
+    must(hyp_restrict(hyp, HYP_MAY_MAP | HYP_MAY_EVTCHN | HYP_MAY_DEVICE), "giving up rights");
     err = jail_seal(HYP_CLASS_NET, &step);
     must(err, step);
 
     must(netback_init(hyp, store, n, &uplink), "watching its part of the store");
-    if (uplink.present) {
-        tell_mac(hyp, store);
-        tell_state(hyp, store, uplink.state);
-    }
+    settled(hyp, store);
     must(hyp_ready(hyp), "telling that it is ready");
     const struct serve nics = { .mail = netback_mail, .tick = netback_tick, .timeout_ms = netback_timeout_ms,
-                                .fd = LINK_CHANNEL_FD, .hear = hear_keeper };
+                                .settled = settled, .fd = LINK_CHANNEL_FD, .hear = hear_keeper };
     serve(&nics, hyp, store, mail_fd);
     return 0;
 }

@@ -32,30 +32,62 @@ unsigned find_processors(int *cpu, unsigned max)
     return n;
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* When the next tick is; 0: none. */
+static uint64_t next_tick(const struct serve *how, uint64_t due)
+{
+    int ms = how->timeout_ms();
+    uint64_t latest = now_ms() + (uint64_t)(ms < 0 ? 0 : ms);
+    return ms < 0 ? 0 : due == 0 || due > latest ? latest : due;
+}
+
+/* Who is served needs no store: it goes on as it is, and ends with its last frontend. */
+static void store_is_gone(struct pollfd *fd)
+{
+    must(backend_serving() ? 0 : -ENOTCONN, "the store is gone");
+    log_line("%s: the store is gone; it goes on for those that it serves", program_invocation_short_name);
+    fd->fd = -1;
+}
+
 void serve(const struct serve *how, struct hyp *hyp, struct store *store, int mail_fd)
 {
     enum { HYP, STORE, MAIL, MORE, N };
+    uint64_t due = 0;
     struct pollfd fd[N] = { { .fd = hyp_fd(hyp), .events = POLLIN },
                             { .fd = store_fd(store), .events = POLLIN },
                             { .fd = mail_fd, .events = POLLIN },
                             { .fd = how->fd, .events = POLLIN } };
 
     while (!backend_stopped()) {
-        int ms = how->timeout_ms();
-        struct timespec limit = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
-        int n = ppoll(fd, N, ms < 0 ? NULL : &limit, NULL);
-        if (n == 0)
+        if (how->settled)
+            how->settled(hyp, store);
+        due = next_tick(how, due);
+        uint64_t now = now_ms(), left = due > now ? due - now : 0;
+        struct timespec limit = { .tv_sec = (time_t)(left / 1000),
+                                  .tv_nsec = (long)(left % 1000) * 1000000L };
+        int n = ppoll(fd, N, due == 0 ? NULL : &limit, NULL);
+        if (due > 0 && now_ms() >= due) {
             how->tick();
+            due = 0;
+        }
         if (n <= 0)
             continue;
         if (fd[HYP].revents)
             must(backend_hyp_events(), "the hypervisor is gone");
-        if (fd[STORE].revents)
-            must(backend_store_events(), "the store is gone");
+        if (fd[STORE].revents && backend_store_events() < 0)
+            store_is_gone(&fd[STORE]);
         if (fd[MAIL].revents) {
             mail_clear(mail_fd);
             how->mail();
         }
+        if (fd[STORE].fd < 0)
+            must(backend_serving() ? 0 : -ENOTCONN, "the store is gone");
         if (fd[MORE].revents && !how->hear(hyp, store))
             fd[MORE].fd = -1;
     }

@@ -21,14 +21,15 @@ unsigned find_processors(int *cpu, unsigned max);
 /* What differs from class to class. */
 struct serve {
     void (*mail)(void);       /* takes all mail of the workers                     */
-    void (*tick)(void);       /* when nothing came for timeout_ms()                */
-    int (*timeout_ms)(void);  /* -1: no limit                                      */
+    void (*tick)(void);       /* every timeout_ms()                                */
+    int (*timeout_ms)(void);  /* -1: not now                                       */
+    void (*settled)(struct hyp *hyp, struct store *store); /* all that came was taken; NULL: no matter */
     int fd;                   /* one more to listen to; -1: none                   */
     bool (*hear)(struct hyp *hyp, struct store *store); /* it is readable; false: never again */
 };
 
-/* Until the backend is stopped.  Ends the process when the hypervisor or the
- * store is gone. */
+/* Until the backend is stopped.  Ends the process when the hypervisor is gone; when the
+ * store is gone for good, after the last frontend. */
 void serve(const struct serve *how, struct hyp *hyp, struct store *store, int mail_fd);
 
 #endif

@@ -10,7 +10,7 @@
 _Static_assert((int)DEVICE_UP == (int)BLKFRONT_UP && (int)DEVICE_DOWN == (int)BLKFRONT_DOWN
                && (int)DEVICE_STOP == (int)BLKFRONT_STOP && (int)DEVICE_GONE == (int)BLKFRONT_GONE,
                "the same news");
-_Static_assert(BLK_MAX_QUEUES <= DEVICE_QUEUES_MAX, "a disk is a device");
+_Static_assert(BLK_MAX_QUEUES <= LINK_QUEUES_MAX, "a disk is a device");
 
 /* ----------------------------------------------- what a disk does in its own way */
 
@@ -27,8 +27,12 @@ static int make_queue(struct device *d, unsigned i)
     };
     d->queue[i] = &disk->queues[i].queue;
     int err = blkqueue_init(&disk->queues[i], d->pool, &place, &disk->terms, d->guest->wake_fd);
-    if (disk->want.max_deaths)
-        disk->queues[i].max_deaths = disk->want.max_deaths;
+    if (!err && disk->limit_ms > 0) {
+        err = blkqueue_limit(&disk->queues[i], disk->limit_ms);
+        if (err)
+            blkqueue_destroy(&disk->queues[i]);
+    }
+    disk->queues[i].max_deaths = disk->max_deaths;
     return err;
 }
 
@@ -37,16 +41,52 @@ static void free_queue(struct device *d, unsigned i)
     blkqueue_destroy(&disk_of(d)->queues[i]);
 }
 
-static int attach_queue(struct device *d, unsigned i, struct hyp_evtchn *const *channels)
-{
-    return blkqueue_attach(&disk_of(d)->queues[i], channels[0]);
-}
-
-static int publish(struct device *d, store_txn t)
+/* Whoever it will be, it can write and flush: what is sent before it says more is. */
+static int attach_queue(struct device *d, unsigned i, struct hyp_evtchn *const *channels, unsigned n)
 {
     struct blkfront *disk = disk_of(d);
-    struct store *st = d->guest->store;
-    const char *own = d->bus.own;
+    (void)n;
+    if (disk->terms.can_flush && d->opened)
+        __atomic_store_n(&disk->terms.native_fua, false, __ATOMIC_RELAXED);
+    return blkqueue_attach(&disk->queues[i], channels[0]);
+}
+
+static void fenced(struct device *d, unsigned i)
+{
+    blkqueue_fenced(&disk_of(d)->queues[i]);
+}
+
+/* What is on a ring cannot be given up before it is answered. */
+static bool await_fence(const struct device *d)
+{
+    return ((const struct blkfront *)d)->limit_ms > 0;
+}
+
+static int poisoned(struct device *d, unsigned i, uint64_t n, char *text, size_t bytes)
+{
+    static const char *const ops[] = { "read", "write", "flush", "discard", "zeroes" };
+    const struct blkqueue *q = &disk_of(d)->queues[i];
+    const struct blkqueue_named *named = &q->named[n % BLKQUEUE_NAMED];
+    if (n >= __atomic_load_n(&q->counters.poisoned, __ATOMIC_ACQUIRE))
+        return 0;
+    return snprintf(text, bytes, "%s %llu %llu", ops[__atomic_load_n(&named->op, __ATOMIC_RELAXED) % 5],
+                    (unsigned long long)__atomic_load_n(&named->offset, __ATOMIC_RELAXED),
+                    (unsigned long long)__atomic_load_n(&named->bytes, __ATOMIC_RELAXED));
+}
+
+static uint64_t late(const struct device *d)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < d->nqueues; i++)
+        n += queue_counted(&((const struct blkfront *)d)->queues[i].counters.late);
+    return n;
+}
+
+static int publish(struct link *l, store_txn t)
+{
+    struct blkfront *disk = disk_of(l->device);
+    struct store *st = l->device->guest->store;
+    const char *own = l->bus.own;
     enum blkfront_grants grants = disk->info.grants;
     int err = 0;
     if (disk->ring_pages > 1)
@@ -60,8 +100,10 @@ static int publish(struct device *d, store_txn t)
     return err;
 }
 
-static int publish_queue(struct device *d, store_txn t, const char *dir, unsigned i)
+static int publish_queue(struct link *l, store_txn t, const char *dir, unsigned i,
+                         struct hyp_evtchn *const *channels)
 {
+    struct device *d = l->device;
     struct store *st = d->guest->store;
     const struct blkqueue *q = &disk_of(d)->queues[i];
     int err = 0;
@@ -70,7 +112,7 @@ static int publish_queue(struct device *d, store_txn t, const char *dir, unsigne
         snprintf(key, sizeof(key), q->ring_pages > 1 ? "ring-ref%u" : "ring-ref", p);
         err = store_printf(st, t, dir, key, "%u", hyp_pool_ref(d->pool, q->ring_page + p));
     }
-    return err ? err : store_printf(st, t, dir, "event-channel", "%u", hyp_evtchn_port(q->queue.channel[0]));
+    return err ? err : store_printf(st, t, dir, "event-channel", "%u", hyp_evtchn_port(channels[0]));
 }
 
 static void notify(const struct device *d, enum device_news news)
@@ -87,7 +129,7 @@ static void finish(struct device *d, unsigned i, uint64_t limit)
     while (q->inflight > 0) {
         if (blkqueue_reap(q, sink, 32) > 0)
             continue;
-        uint64_t now = guest_now();
+        uint64_t now = queue_now();
         if (now >= limit)
             return;
         blkqueue_wait(q, (int)(limit - now));
@@ -103,6 +145,7 @@ static const struct device_class disks = {
     .noun = "disk", .directory = "vbd", .bytes = sizeof(struct blkfront),
     .accept_offer = blkterms_accept_offer, .accept_device = blkterms_accept_device,
     .make_queue = make_queue, .free_queue = free_queue, .attach_queue = attach_queue,
+    .fenced = fenced, .await_fence = await_fence, .poisoned = poisoned, .late = late,
     .publish = publish, .publish_queue = publish_queue,
     .notify = notify, .finish = finish, .drop = drop,
 };
@@ -168,7 +211,7 @@ const struct blkfront_info *blkfront_info(const struct blkfront *d)
 
 void *blkfront_alloc(struct blkfront *d, unsigned queue, size_t bytes)
 {
-    return queue < d->device.nqueues ? blkpool_alloc(&d->queues[queue].pool, bytes) : NULL;
+    return queue < d->device.nqueues ? blkqueue_alloc(&d->queues[queue], bytes) : NULL;
 }
 
 void blkfront_free(struct blkfront *d, unsigned queue, void *buf)
@@ -212,6 +255,7 @@ void blkfront_stats(const struct blkfront *d, struct blkfront_stats *out)
         out->errors += queue_counted(&c->errors);
         out->replayed += queue_counted(&c->replayed);
         out->poisoned += queue_counted(&c->poisoned);
+        out->timed_out += queue_counted(&c->late);
         out->doorbells += queue_counted(&d->queues[i].queue.doorbells);
         out->wakeups += queue_counted(&d->queues[i].queue.wakeups);
         for (unsigned lie = BLKQUEUE_HONEST + 1; lie < BLKQUEUE_LIES; lie++)

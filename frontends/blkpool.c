@@ -2,7 +2,6 @@
 #include "blkpool.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "../hyp-shim/hyp.h"
@@ -17,7 +16,8 @@ int blkpool_init(struct blkpool *pool, void *base, uint32_t pages)
     size_t words = (pages + WORD_BITS - 1) / WORD_BITS;
     pool->map = calloc(words, sizeof(*pool->map));
     pool->length = calloc(pages, sizeof(*pool->length));
-    if (!pool->map || !pool->length) {
+    pool->hold = calloc(pages, sizeof(*pool->hold));
+    if (!pool->map || !pool->length || !pool->hold) {
         blkpool_destroy(pool);
         return -ENOMEM;
     }
@@ -31,6 +31,7 @@ void blkpool_destroy(struct blkpool *pool)
 {
     free(pool->map);
     free(pool->length);
+    free(pool->hold);
     *pool = (struct blkpool){ 0 };
 }
 
@@ -98,6 +99,22 @@ void *blkpool_alloc(struct blkpool *pool, size_t bytes)
     return pool->base + (size_t)at * HYP_PAGE_SIZE;
 }
 
+static void give_back(struct blkpool *pool, uint32_t first, uint32_t n)
+{
+    pool->used -= n;
+    mark(pool, first, n, false);
+}
+
+/* All of a run but its held pages. */
+static void give_back_some(struct blkpool *pool, uint32_t first, uint32_t n)
+{
+    for (uint32_t i = first; i < first + n; i++)
+        if (pool->hold[i])
+            pool->hold[i] |= BLKPOOL_LIMBO;
+        else
+            give_back(pool, i, 1);
+}
+
 void blkpool_free(struct blkpool *pool, const void *run)
 {
     uintptr_t at = (uintptr_t)run - (uintptr_t)pool->base;
@@ -108,6 +125,37 @@ void blkpool_free(struct blkpool *pool, const void *run)
     if (n == 0)
         return;
     pool->length[page] = 0;
-    pool->used -= n;
-    mark(pool, page, n, false);
+    if (pool->held > 0)
+        give_back_some(pool, page, n);
+    else
+        give_back(pool, page, n);
+}
+
+void blkpool_hold(struct blkpool *pool, uint32_t first, uint32_t n)
+{
+    for (uint32_t i = first; i < first + n; i++)
+        if (!pool->hold[i]) {
+            pool->hold[i] = BLKPOOL_HELD;
+            pool->held++;
+        }
+}
+
+bool blkpool_holds(const struct blkpool *pool, uint32_t first, uint32_t n)
+{
+    for (uint32_t i = first; pool->held > 0 && i < first + n; i++)
+        if (pool->hold[i])
+            return true;
+    return false;
+}
+
+void blkpool_release(struct blkpool *pool)
+{
+    for (uint32_t i = 0; i < pool->pages && pool->held > 0; i++) {
+        if (!pool->hold[i])
+            continue;
+        if (pool->hold[i] & BLKPOOL_LIMBO)
+            give_back(pool, i, 1);
+        pool->hold[i] = 0;
+        pool->held--;
+    }
 }

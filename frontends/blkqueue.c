@@ -4,49 +4,54 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define SLOT_BITS 16u /* of an id; the rest is the sequence number */
-#define SLOTS_MAX (BLK_MAX_RING_PAGES * HYP_PAGE_SIZE / sizeof(struct blkif_request))
+#include "../hyp-shim/crash.h"
+#include "blkput.h"
 
 _Static_assert(sizeof(struct blkqueue_shadow) <= 64, "one cache line");
 _Static_assert(BLK_MAX_INDIRECT_SEGMENTS <= BLK_INDIRECT_PER_PAGE, "one descriptor page a slot");
 
-static const char *const lie_names[BLKQUEUE_LIES] = {
-    [BLKQUEUE_BAD_INDEX] = "more responses than requests",
-    [BLKQUEUE_BAD_ID] = "a response to no request in flight",
-    [BLKQUEUE_BAD_OPERATION] = "a response with another operation than was asked",
-    [BLKQUEUE_BAD_STATUS] = "a response with a status that is none",
-    [BLKQUEUE_STORM] = "doorbells without responses",
+static const struct queue_lie lies[BLKQUEUE_LIES] = {
+    [BLKQUEUE_BAD_INDEX] = { "bad_index", "more responses than requests" },
+    [BLKQUEUE_BAD_ID] = { "bad_id", "a response to no request in flight" },
+    [BLKQUEUE_BAD_OPERATION] = { "bad_operation", "a response with another operation than was asked" },
+    [BLKQUEUE_BAD_STATUS] = { "bad_status", "a response with a status that is none" },
+    [BLKQUEUE_STORM] = { "storm", "doorbells without responses" },
 };
 
-/* Nothing in flight: the owner lets go. */
+/* Tells the backend of what was put on the ring. */
+void blkqueue_push(struct blkqueue *q)
+{
+    if (q->ring.req_pushed == q->ring.req_prod)
+        return;
+    queue_ask(&q->queue, q->ring.req_prod);
+    CRASH_POINT("blkfront-before-publish");
+    bool ring = ring_front_push(&q->ring);
+    CRASH_POINT("blkfront-after-publish");
+    if (ring)
+        queue_ring(&q->queue, 0);
+    CRASH_POINT("blkfront-after-doorbell");
+    queue_asked(&q->queue);
+}
+
+/* Nothing in flight: the owner lets go; for good, when the connection is to end and
+ * has no more to answer. */
 static inline void settle(struct blkqueue *q)
 {
-    if (q->inflight == 0)
-        queue_rest(&q->queue);
+    if (__builtin_expect(q->hushed, 0) && on_ring(q) == 0)
+        queue_let_go(&q->queue);
+    else if (q->inflight == 0)
+        queue_rest(&q->queue, 0);
 }
 
 /* The connection is over, what was in flight is not. */
 static void caught(struct blkqueue *q, enum blkqueue_lie lie)
 {
     queue_count(&q->counters.lies[lie], 1);
-    queue_caught(&q->queue, lie_names[lie]);
-    queue_rest(&q->queue);
+    queue_caught(&q->queue, &lies[lie]);
+    queue_rest(&q->queue, 0);
 }
 
 /* ----------------------------------------------------------- what is asked */
-
-struct shape {
-    uint32_t first_page; /* of the data pages */
-    uint32_t segments;
-};
-
-static inline struct shape shape_of(const struct blkqueue *q, const struct blkfront_io *io)
-{
-    size_t at = (size_t)((uint8_t *)io->buf - q->data);
-    uint32_t first = (uint32_t)(at >> HYP_PAGE_SHIFT);
-    uint32_t last = (uint32_t)((at + io->bytes - 1) >> HYP_PAGE_SHIFT);
-    return (struct shape){ first, last - first + 1 };
-}
 
 static inline int check_range(const struct blkqueue_terms *t, uint64_t offset, uint64_t length)
 {
@@ -66,7 +71,10 @@ static inline int check_data(const struct blkqueue *q, const struct blkfront_io 
     uintptr_t at = (uintptr_t)io->buf - (uintptr_t)q->data;
     if (at & (t->sector_bytes - 1) || at > q->data_bytes || io->bytes > q->data_bytes - at)
         return -EINVAL;
-    return shape_of(q, io).segments > t->max_segments ? -EMSGSIZE : 0;
+    struct shape shape = shape_of(q, io);
+    if (__builtin_expect(q->pool.held > 0, 0) && blkpool_holds(&q->pool, shape.first_page, shape.segments))
+        return -EBUSY;
+    return shape.segments > t->max_segments ? -EMSGSIZE : 0;
 }
 
 static int check(const struct blkqueue *q, const struct blkfront_io *io)
@@ -103,214 +111,45 @@ static int check(const struct blkqueue *q, const struct blkfront_io *io)
     }
 }
 
-/* -------------------------------------------------------------- on the ring */
-
-/* The only place that knows where grant references come from. */
-static inline grant_ref_t grant_of(const struct blkqueue *q, uint32_t page)
-{
-    return hyp_pool_ref(q->queue.grants, page);
-}
-
-/* One page of a request. All eight bytes are set: what was on our stack must not
- * reach the ring. */
-static inline void describe(const struct blkqueue *q, uint32_t data_page, uint8_t first_sect,
-                            uint8_t last_sect, struct blkif_request_segment *seg)
-{
-    struct blkif_request_segment whole;
-    memset(&whole, 0, sizeof(whole));
-    whole.gref = grant_of(q, q->data_page + data_page);
-    whole.first_sect = first_sect;
-    whole.last_sect = last_sect;
-    memcpy(seg, &whole, sizeof(whole));
-}
-
-/* All pages of a request. */
-static inline void describe_all(const struct blkqueue *q, const struct blkfront_io *io, struct shape shape,
-                                struct blkif_request_segment *seg)
-{
-    size_t at = (size_t)((uint8_t *)io->buf - q->data);
-    uint8_t first_sect = (uint8_t)((at & (HYP_PAGE_SIZE - 1)) >> BLK_SECTOR_SHIFT);
-    uint8_t last_sect = (uint8_t)(((at + io->bytes - 1) & (HYP_PAGE_SIZE - 1)) >> BLK_SECTOR_SHIFT);
-    for (uint32_t i = 0; i < shape.segments; i++)
-        describe(q, shape.first_page + i, i == 0 ? first_sect : 0,
-                 i == shape.segments - 1 ? last_sect : BLK_PAGE_SECTORS - 1, &seg[i]);
-}
-
-static inline void put_direct(struct blkqueue *q, struct blkqueue_shadow *s, struct shape shape)
-{
-    const size_t head = offsetof(struct blkif_request, seg);
-    struct blkif_request req;
-    memset(&req, 0, head);
-    req.operation = s->operation = s->inner;
-    req.nr_segments = (uint8_t)shape.segments;
-    req.handle = q->terms->handle;
-    req.id = s->id;
-    req.sector_number = s->io.offset >> BLK_SECTOR_SHIFT;
-    describe_all(q, &s->io, shape, req.seg);
-    if (shape.segments == 1) /* most are; a copy of known length is a few moves */
-        ring_front_put_request(&q->ring, &req, head + sizeof(req.seg[0]));
-    else
-        ring_front_put_request(&q->ring, &req, head + shape.segments * sizeof(req.seg[0]));
-}
-
-static void put_indirect(struct blkqueue *q, struct blkqueue_shadow *s, struct shape shape)
-{
-    struct blkif_request_segment seg[BLK_MAX_INDIRECT_SEGMENTS];
-    uint32_t desc = q->desc_page + (uint32_t)(s - q->shadow);
-    describe_all(q, &s->io, shape, seg);
-    shared_write((uint8_t *)hyp_pool_base(q->queue.grants) + (size_t)desc * HYP_PAGE_SIZE, seg,
-                 shape.segments * sizeof(seg[0]));
-
-    struct blkif_request_indirect req;
-    memset(&req, 0, sizeof(req));
-    req.operation = s->operation = BLKIF_OP_INDIRECT;
-    req.indirect_op = s->inner;
-    req.nr_segments = (uint16_t)shape.segments;
-    req.handle = q->terms->handle;
-    req.id = s->id;
-    req.sector_number = s->io.offset >> BLK_SECTOR_SHIFT;
-    req.indirect_grefs[0] = grant_of(q, desc);
-    ring_front_put_request(&q->ring, &req, sizeof(req));
-}
-
-static void put_range(struct blkqueue *q, struct blkqueue_shadow *s)
-{
-    struct blkif_request_discard req;
-    memset(&req, 0, sizeof(req));
-    req.operation = s->operation = s->inner;
-    if (s->io.op == BLKFRONT_ZEROES && s->io.flags & BLKFRONT_MAY_UNMAP)
-        req.flag = BLK_ZEROES_MAY_UNMAP;
-    req.handle = q->terms->handle;
-    req.id = s->id;
-    req.sector_number = s->io.offset >> BLK_SECTOR_SHIFT;
-    req.nr_sectors = s->io.length >> BLK_SECTOR_SHIFT;
-    ring_front_put_request(&q->ring, &req, sizeof(req));
-}
-
-static void put_flush(struct blkqueue *q, struct blkqueue_shadow *s)
-{
-    struct blkif_request req;
-    memset(&req, 0, offsetof(struct blkif_request, seg));
-    req.operation = s->operation = s->inner = BLKIF_OP_FLUSH_DISKCACHE;
-    req.handle = q->terms->handle;
-    req.id = s->id;
-    ring_front_put_request(&q->ring, &req, offsetof(struct blkif_request, seg));
-}
-
-/* Every sending has an id of its own. */
-static inline void name_request(struct blkqueue *q, struct blkqueue_shadow *s)
-{
-    s->id = ++q->sequence << SLOT_BITS | (uint64_t)(s - q->shadow);
-}
-
-/* Puts a checked request on the ring, from its shadow alone. A call would be felt. */
-__attribute__((always_inline)) static inline void put(struct blkqueue *q, struct blkqueue_shadow *s)
-{
-    static const uint8_t operations[] = {
-        [BLKFRONT_READ] = BLKIF_OP_READ,       [BLKFRONT_WRITE] = BLKIF_OP_WRITE,
-        [BLKFRONT_FLUSH] = BLKIF_OP_FLUSH_DISKCACHE, [BLKFRONT_DISCARD] = BLKIF_OP_DISCARD,
-        [BLKFRONT_ZEROES] = BLK_OP_WRITE_ZEROES,
-    };
-    name_request(q, s);
-    s->inner = operations[s->io.op];
-    s->then_flush = 0;
-    if (s->io.op == BLKFRONT_FLUSH) {
-        put_flush(q, s);
-        return;
-    }
-    if (s->io.op == BLKFRONT_DISCARD || s->io.op == BLKFRONT_ZEROES) {
-        put_range(q, s);
-        return;
-    }
-    if (s->io.op == BLKFRONT_WRITE && s->io.flags & BLKFRONT_FUA) {
-        if (q->terms->native_fua)
-            s->inner = BLK_OP_WRITE_FUA;
-        else
-            s->then_flush = 1;
-    }
-    struct shape shape = shape_of(q, &s->io);
-    if (shape.segments <= BLKIF_MAX_SEGMENTS_PER_REQUEST)
-        put_direct(q, s, shape);
-    else
-        put_indirect(q, s, shape);
-}
-
-static inline void push(struct blkqueue *q)
-{
-    if (ring_front_push(&q->ring))
-        queue_ring(&q->queue, 0);
-}
-
-/* ------------------------------------------------------------------- replay */
-
-/* All that is not answered, in the order of its issue; returns how many. */
-static uint32_t in_order(const struct blkqueue *q, uint16_t slot[SLOTS_MAX])
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < q->slots; i++) {
-        const struct blkqueue_shadow *s = &q->shadow[i];
-        if (s->id == BLKQUEUE_FREE_ID || s->id == BLKQUEUE_POISONED_ID)
-            continue;
-        uint32_t at = n++;
-        for (; at > 0 && q->shadow[slot[at - 1]].order > s->order; at--)
-            slot[at] = slot[at - 1];
-        slot[at] = (uint16_t)i;
-    }
-    return n;
-}
-
-/* A new connection, behind the fence: all is sent again, but for what was sent in
- * too many that ended.  Nothing touches the block or the buffer of that any more. */
-static void replay(struct blkqueue *q)
-{
-    uint16_t slot[SLOTS_MAX];
-    uint32_t n = in_order(q, slot), poisoned = q->poisoned, replayed = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        struct blkqueue_shadow *s = &q->shadow[slot[i]];
-        if (s->sent && ++s->deaths >= q->max_deaths) {
-            s->id = BLKQUEUE_POISONED_ID;
-            q->poisoned++;
-            continue;
-        }
-        replayed += s->sent;
-        s->sent = true;
-        put(q, s);
-    }
-    q->seen = q->epoch;
-    queue_count(&q->counters.replayed, replayed);
-    queue_count(&q->counters.poisoned, q->poisoned - poisoned);
-    push(q);
-}
+/* ---------------------------------------------------------------- what goes */
 
 /* Out of rest, or there is no connection: then the control thread need not wait. */
-static bool take_over(struct blkqueue *q)
+static enum queue_grip take_hold(struct blkqueue *q)
 {
-    if (!queue_take(&q->queue)) {
-        queue_rest(&q->queue);
-        return false;
+    enum queue_grip grip = queue_take(&q->queue);
+    q->hushed = grip == QUEUE_FINISHES;
+    if (grip == QUEUE_NOTHING) {
+        queue_rest(&q->queue, 0);
+        if (q->limit_ms > 0)
+            blkqueue_expire(q);
+    } else if (q->seen != q->epoch) {
+        if (q->hushed) { /* nothing of ours ever was on this ring */
+            queue_let_go(&q->queue);
+            return QUEUE_NOTHING;
+        }
+        blkqueue_replay(q);
     }
-    if (q->seen != q->epoch)
-        replay(q);
-    return true;
+    return grip;
 }
 
-/* The owner takes the ring; false: there is no connection. */
-static inline bool take(struct blkqueue *q)
+/* The owner takes the ring. */
+static inline enum queue_grip take(struct blkqueue *q)
 {
-    return queue_state(&q->queue) == QUEUE_BUSY || take_over(q);
+    return queue_state(&q->queue) == QUEUE_BUSY ? QUEUE_WORKS : take_hold(q);
 }
-
-/* ---------------------------------------------------------------- what goes */
 
 int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned n)
 {
     if (n == 0)
         return 0;
-    bool connected = take(q);
+    bool connected = take(q) == QUEUE_WORKS;
     if (!connected && queue_gone(&q->queue))
         return -ENOTCONN;
+    if (__builtin_expect(q->pool.held > 0, 0))
+        blkqueue_unhold(q);
     unsigned taken = 0;
     uint64_t bytes = 0;
+    uint64_t now = q->limit_ms > 0 ? queue_now() : 0;
     int err = 0;
     for (; taken < n && q->free_slots > 0; taken++) {
         err = check(q, &ios[taken]);
@@ -325,15 +164,18 @@ int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned 
         else
             name_request(q, s); /* the replay sends it */
         s->order = q->sequence;
+        if (q->limit_ms > 0)
+            q->since[s - q->shadow] = now;
         q->inflight++;
         if (s->io.op == BLKFRONT_READ || s->io.op == BLKFRONT_WRITE)
             bytes += s->io.bytes;
     }
+    CRASH_POINT("blkfront-after-shadow");
     if (taken > 0) {
         queue_count(&q->counters.requests, taken);
         queue_count(&q->counters.bytes, bytes);
         if (connected)
-            push(q);
+            blkqueue_push(q);
         return (int)taken;
     }
     settle(q);
@@ -341,34 +183,6 @@ int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned 
 }
 
 /* --------------------------------------------------------------- what comes */
-
-/* The request is over; its slot may be used again. */
-static inline struct blkfront_result finish(struct blkqueue *q, struct blkqueue_shadow *s, int error)
-{
-    s->id = BLKQUEUE_FREE_ID;
-    q->slot[q->free_slots++] = (uint16_t)(s - q->shadow);
-    q->inflight--;
-    if (error)
-        queue_count(&q->counters.errors, 1);
-    return (struct blkfront_result){ .cookie = s->io.cookie, .error = error };
-}
-
-/* What will not be answered: poisoned requests, or all when nothing comes back. */
-static unsigned reap_lost(struct blkqueue *q, struct blkfront_result *out, unsigned n)
-{
-    unsigned got = 0;
-    bool gone = queue_gone(&q->queue);
-    for (; got < n && (gone ? q->inflight : q->poisoned) > 0; q->lost_slot = (q->lost_slot + 1) % q->slots) {
-        struct blkqueue_shadow *s = &q->shadow[q->lost_slot];
-        if (s->id == BLKQUEUE_POISONED_ID) {
-            q->poisoned--;
-            out[got++] = finish(q, s, -EIO);
-        } else if (gone && s->id != BLKQUEUE_FREE_ID) {
-            out[got++] = finish(q, s, -ENOTCONN);
-        }
-    }
-    return got;
-}
 
 /* Stock backends answer an indirect request with the operation inside it. */
 static inline bool answers(const struct blkqueue_shadow *s, uint8_t operation)
@@ -380,18 +194,19 @@ int blkqueue_reap(struct blkqueue *q, struct blkfront_result *out, unsigned n)
 {
     if (q->inflight == 0 || n == 0)
         return 0;
-    if (!take(q))
-        return (int)reap_lost(q, out, n);
-    unsigned got = q->poisoned > 0 ? reap_lost(q, out, n) : 0;
+    if (take(q) == QUEUE_NOTHING)
+        return (int)blkqueue_reap_lost(q, out, n);
+    unsigned got = q->lost + q->poisoned > 0 ? blkqueue_reap_lost(q, out, n) : 0;
     enum blkqueue_lie lie;
     int waiting = ring_front_waiting(&q->ring);
     if (waiting == RING_LIES)
         goto bad_index;
     if (waiting > 0)
-        q->queue.idle_rings = 0;
+        queue_answer(&q->queue);
     for (; waiting > 0 && got < n; waiting--) {
         struct blkif_response rsp;
         ring_front_copy_response(&q->ring, &rsp, sizeof(rsp));
+        CRASH_POINT("blkfront-after-response-copy");
         uint64_t slot = rsp.id & ((1u << SLOT_BITS) - 1);
         if (slot >= q->slots || q->shadow[slot].id != rsp.id)
             goto bad_id;
@@ -414,9 +229,10 @@ int blkqueue_reap(struct blkqueue *q, struct blkfront_result *out, unsigned n)
             put_flush(q, s);
             continue;
         }
-        out[got++] = finish(q, s, error);
+        out[got++] = blkqueue_finish(q, s, error);
     }
-    push(q);
+    CRASH_POINT("blkfront-after-settle");
+    blkqueue_push(q);
     settle(q);
     return (int)got;
 
@@ -441,25 +257,29 @@ broken:
 int blkqueue_idle(struct blkqueue *q)
 {
     queue_forget_kick(&q->queue);
-    if (!take(q))
-        return (int)(queue_gone(&q->queue) ? q->inflight : q->poisoned);
+    if (take(q) == QUEUE_NOTHING)
+        return (int)blkqueue_lost(q);
     bool rung = queue_take_rings(&q->queue);
     int waiting = ring_front_idle(&q->ring);
     if (waiting == RING_LIES)
         goto bad_index;
     if (waiting == 0 && rung && queue_storm(&q->queue))
         goto storm;
-    waiting += (int)q->poisoned;
-    if (waiting == 0) /* a sleeper is not asked before the connection ends */
-        queue_rest(&q->queue);
-    return waiting;
+    waiting += (int)blkqueue_lost(q);
+    if (waiting > 0)
+        return waiting;
+    if (q->hushed && on_ring(q) == 0)
+        queue_let_go(&q->queue);
+    else /* a sleeper is not asked before the connection ends */
+        queue_rest(&q->queue, on_ring(q));
+    return 0;
 
 bad_index:
     caught(q, BLKQUEUE_BAD_INDEX);
-    return (int)q->poisoned;
+    return (int)blkqueue_lost(q);
 storm:
     caught(q, BLKQUEUE_STORM);
-    return (int)q->poisoned;
+    return (int)blkqueue_lost(q);
 }
 
 int blkqueue_wait(struct blkqueue *q, int timeout_ms)
@@ -476,13 +296,13 @@ static void free_all(struct blkqueue *q)
         q->slot[i] = (uint16_t)(q->slots - 1 - i);
     }
     q->free_slots = q->slots;
-    q->inflight = q->poisoned = 0;
+    q->inflight = q->lost = q->poisoned = 0;
 }
 
 void blkqueue_drop(struct blkqueue *q)
 {
     free_all(q);
-    queue_rest(&q->queue);
+    queue_rest(&q->queue, 0);
 }
 
 uint32_t blkqueue_slots(uint32_t ring_pages)
@@ -519,6 +339,8 @@ void blkqueue_destroy(struct blkqueue *q)
     blkpool_destroy(&q->pool);
     free(q->slot);
     free(q->shadow);
+    free(q->since);
+    q->since = NULL;
     q->slot = NULL;
     q->shadow = NULL;
     queue_destroy(&q->queue);
@@ -532,6 +354,28 @@ int blkqueue_attach(struct blkqueue *q, struct hyp_evtchn *channel)
         return err;
     ring_front_init(&q->ring, pool + (size_t)q->ring_page * HYP_PAGE_SIZE,
                     (size_t)q->ring_pages * HYP_PAGE_SIZE, sizeof(struct blkif_request));
+    q->queue.answered = &q->ring.shared->rsp_prod;
     q->epoch++;
     return 0;
+}
+
+int blkqueue_limit(struct blkqueue *q, uint32_t ms)
+{
+    q->since = calloc(q->slots, sizeof(*q->since));
+    if (!q->since)
+        return -ENOMEM;
+    q->limit_ms = ms;
+    return 0;
+}
+
+void blkqueue_fenced(struct blkqueue *q)
+{
+    __atomic_store_n(&q->fenced, q->epoch, __ATOMIC_RELEASE);
+}
+
+void *blkqueue_alloc(struct blkqueue *q, size_t bytes)
+{
+    if (q->pool.held > 0)
+        blkqueue_unhold(q);
+    return blkpool_alloc(&q->pool, bytes);
 }

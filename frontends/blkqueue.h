@@ -10,9 +10,14 @@
  *
  * A connection that ends, however it does, ends no request.  What is not
  * answered stays in its shadow, with its buffer, and is sent again when the next
- * one begins; that is behind the fence, since no backend is Connected before
- * (tests/model/rebirth.pml has the rules).  New requests go into the shadow too
- * while there is no connection, as far as it has room.
+ * one begins.  Whoever takes it from the ring then is behind the fence, and says
+ * Connected when it is (tests/model/rebirth.pml has the rules).  New requests go
+ * into the shadow too while there is no connection, as far as it has room; and
+ * while one is to be finished, of which nothing is sent again then.
+ *
+ * A request can have a time limit, for when there is no connection.  It is given
+ * back then, and a buffer of it that was on a ring is kept back instead of freed
+ * (blkpool.h) until the fence is behind us.
  *
  * Threads and states: queue.h.  At rest is a queue that has nothing in flight,
  * or whose owner goes to sleep.  The shadow is the owner's in every state, the
@@ -66,7 +71,10 @@ struct blkqueue_shadow {
 };
 /* Of slots that no ring has. */
 #define BLKQUEUE_FREE_ID     UINT64_MAX
-#define BLKQUEUE_POISONED_ID (UINT64_MAX - 1) /* waits to be reaped as -EIO      */
+#define BLKQUEUE_POISONED_ID (UINT64_MAX - 1) /* waits for the fence, then is -EIO */
+#define BLKQUEUE_LATE_ID     (UINT64_MAX - 2) /* waits to be reaped as -ETIMEDOUT */
+#define BLKQUEUE_FORGOT_ID   (UINT64_MAX - 3) /* the same as 0: a control of tests */
+#define BLKQUEUE_IDS_MAX     (UINT64_MAX - 4) /* of requests on a ring            */
 
 #define BLKQUEUE_DEATHS      3u /* a request may live through fewer, by default  */
 #define BLKQUEUE_DEATHS_MAX  UINT16_MAX
@@ -74,14 +82,25 @@ struct blkqueue_shadow {
 /* As queue_count(). */
 struct blkqueue_counters {
     uint64_t requests, bytes, errors;
-    uint64_t replayed, poisoned;
+    uint64_t replayed, poisoned, late;
     uint64_t lies[BLKQUEUE_LIES];
+};
+
+/* Poisoned requests by name, for the operator; atomic, the last ones of them. */
+#define BLKQUEUE_NAMED 16u
+struct blkqueue_named {
+    uint64_t offset, bytes;
+    uint8_t op;            /* enum blkfront_op                                   */
 };
 
 struct blkqueue {
     struct queue queue;
     uint32_t inflight;     /* accepted and not yet reaped                        */
-    uint32_t poisoned;     /* of them                                            */
+    uint32_t poisoned;     /* of them, until they are reaped                     */
+    uint32_t lost;         /* of them, given up for another reason, likewise     */
+    uint32_t hold_seen;    /* the last epoch of what is held in the pool         */
+    uint32_t limit_ms;     /* of a request without a connection; 0: none         */
+    uint64_t *since;       /* ms, of each slot; when there is a limit            */
     uint32_t free_slots;   /* entries on the stack `slot`                        */
     uint32_t slots;        /* of the ring and of the shadow                      */
     struct ring_front ring;
@@ -100,6 +119,9 @@ struct blkqueue {
     uint32_t max_deaths;   /* 1..BLKQUEUE_DEATHS_MAX: that many poison a request */
     uint32_t epoch;        /* of the connection; by the control thread, DRAINED  */
     uint32_t seen;         /* the epoch that the shadow knows                    */
+    uint32_t fenced;       /* the last epoch behind its fence; control thread, atomic */
+    bool hushed;           /* the owner holds the ring to finish with it         */
+    struct blkqueue_named named[BLKQUEUE_NAMED]; /* poisoned request n is n % NAMED */
 };
 
 /* Where a queue lives in its pool, in pages. */
@@ -121,6 +143,10 @@ void blkqueue_destroy(struct blkqueue *q);
 /* Control thread, DRAINED: makes the ring anew and takes the channel over, on
  * success. */
 int blkqueue_attach(struct blkqueue *q, struct hyp_evtchn *channel);
+/* Control thread: the backend has its device, nothing older can touch a buffer. */
+void blkqueue_fenced(struct blkqueue *q);
+/* Control thread, before the first use: limit_ms. -ENOMEM. */
+int blkqueue_limit(struct blkqueue *q, uint32_t ms);
 
 /* ---- owner; as the functions of blkfront.h */
 
@@ -130,5 +156,20 @@ int blkqueue_idle(struct blkqueue *q);
 int blkqueue_wait(struct blkqueue *q, int timeout_ms);
 /* The queue was stopped for good: forgets what is in flight. */
 void blkqueue_drop(struct blkqueue *q);
+void *blkqueue_alloc(struct blkqueue *q, size_t bytes);
+
+/* ---- within: blkqueue.c sends and reaps, blkreplay.c has what outlives a connection */
+
+void blkqueue_push(struct blkqueue *q);
+/* The first hold of a new connection. */
+void blkqueue_replay(struct blkqueue *q);
+/* There is none: gives up what is older than the limit. */
+void blkqueue_expire(struct blkqueue *q);
+/* How many can be reaped that nobody answers; reaps them. */
+uint32_t blkqueue_lost(const struct blkqueue *q);
+unsigned blkqueue_reap_lost(struct blkqueue *q, struct blkfront_result *out, unsigned n);
+
+/* Pages that were held are free when nothing can touch them any more. */
+void blkqueue_unhold(struct blkqueue *q);
 
 #endif

@@ -17,7 +17,7 @@
 
 /* As accept_offer and accept_device of struct device_class: queues, ring, pool and
  * grants from the features; size, sectors and operations. */
-int blkterms_accept_offer(struct device *d);
-int blkterms_accept_device(struct device *d);
+int blkterms_accept_offer(struct link *l);
+int blkterms_accept_device(struct link *l);
 
 #endif

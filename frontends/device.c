@@ -133,11 +133,34 @@ static int choose(const struct device_class *cls, struct guest *g, const char *n
 /* -------------------------------------------------------------------- open */
 
 /* The store node whose change says that there is another backend. */
-static int watch_moves(struct device *d, int (*set)(struct store *, const char *, const char *))
+static int watch_moves(struct link *l, int (*set)(struct store *, const char *, const char *))
 {
     char path[STORE_PATH_MAX + sizeof("/backend-id")];
-    snprintf(path, sizeof(path), "%s/backend-id", d->bus.own);
-    return set(d->guest->store, path, "move");
+    snprintf(path, sizeof(path), "%s/backend-id", l->bus.own);
+    return set(l->device->guest->store, path, "move");
+}
+
+/* The links of both slots, whoever the store will name there. */
+static int make_links(struct device *d)
+{
+    struct guest *g = d->guest;
+    domid_t own = hyp_domid(g->hyp);
+    d->live.device = d->spare.device = d;
+    d->look = true;
+    d->grantee = d->sharer = DOMID_INVALID;
+    int err = xenbus_frontend_init(&d->live.bus, g->store, own, d->cls->directory, d->devid, 0);
+    d->live.bus.peer[0] = '\0';
+    d->spare.bus = d->live.bus;
+    if (!err)
+        err = xenbus_twin_path(d->spare.bus.own, own, d->cls->directory, d->devid);
+    if (!err)
+        err = watch_moves(&d->live, store_watch);
+    if (!err) {
+        err = watch_moves(&d->spare, store_watch);
+        if (err)
+            watch_moves(&d->live, store_unwatch);
+    }
+    return err;
 }
 
 /* Adds the device to the guest; lock is held. */
@@ -162,10 +185,7 @@ static int add_device(const struct device_class *cls, struct guest *g, const str
     d->devid = named.devid;
     memcpy(d->name, named.name, sizeof(d->name));
     opt->init(d, opt->arg);
-    err = xenbus_frontend_init(&d->bus, g->store, hyp_domid(g->hyp), cls->directory, d->devid, 0);
-    d->bus.peer[0] = '\0'; /* whoever the store will name */
-    if (!err)
-        err = watch_moves(d, store_watch);
+    err = make_links(d);
     if (err) {
         free(d);
         return words_say(w, err, "%s %s: cannot watch the store: %s", cls->noun, named.name, strerror(-err));
@@ -239,7 +259,7 @@ int device_open(const struct device_class *cls, const struct device_options *opt
 void device_close(struct device *d, unsigned finish_ms)
 {
     struct guest *g = d->guest;
-    uint64_t limit = guest_now() + finish_ms;
+    uint64_t limit = queue_now() + finish_ms;
     for (unsigned i = 0; finish_ms > 0 && i < d->nqueues; i++)
         d->cls->finish(d, i, limit);
     pthread_mutex_lock(&g->lock);
@@ -252,7 +272,8 @@ void device_close(struct device *d, unsigned finish_ms)
     guest_wake(g);
     while (d->phase != DEVICE_CLOSED && d->phase != DEVICE_ORPHAN)
         pthread_cond_wait(&g->changed, &g->lock);
-    watch_moves(d, store_unwatch);
+    watch_moves(&d->live, store_unwatch);
+    watch_moves(&d->spare, store_unwatch);
     if (d->phase == DEVICE_CLOSED) {
         struct device **at = &g->devices;
         while (*at != d)

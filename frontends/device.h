@@ -14,18 +14,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../hyp-shim/xenbus.h"
 #include "guest.h"
+#include "link.h"
 #include "queue.h"
+#include "report.h"
+#include "twin.h"
 
-#define DEVICE_NAME_MAX   32
-#define DEVICE_WHY_MAX    256
-#define DEVICE_QUEUES_MAX 8u /* BLK_MAX_QUEUES, NET_QUEUES_MAX */
+#define DEVICE_NAME_MAX 32
+#define DEVICE_WHY_MAX  256
 
 enum device_phase {
     DEVICE_SEARCH,  /* we Initialising: waits for a backend in InitWait          */
     DEVICE_OFFERED, /* we Initialised: waits for Connected                       */
-    DEVICE_LIVE,    /* both Connected                                            */
+    DEVICE_LIVE,    /* in use; both Connected, or the backend awaits its device  */
+    DEVICE_QUIET,   /* the backend Closing in order: what is in flight is finished */
     DEVICE_DRAIN,   /* waits for the queues' owners to let go                    */
     DEVICE_RESET,   /* we Closing: waits for a backend that lives to follow      */
     DEVICE_CLOSING, /* the same, for good, and until the pool can be ended       */
@@ -37,33 +39,40 @@ enum device_phase {
 /* As enum blkfront_news, enum netfront_news. */
 enum device_news { DEVICE_UP, DEVICE_DOWN, DEVICE_STOP, DEVICE_GONE };
 
-struct device;
-
 /* All but notify, finish and drop: by the control thread, with the guest's lock. */
 struct device_class {
     const char *noun;      /* "disk"                                             */
     const char *directory; /* of the store: "vbd"                                */
     size_t bytes;          /* of the struct that begins with a struct device     */
 
-    /* The backend is in InitWait.  Settles nqueues, nchannels and pool_pages from
-     * its features, the first time for the life of the handle; later ones must
-     * fit.  0 or an errno, with trouble told. */
-    int (*accept_offer)(struct device *d);
-    /* The backend is Connected: what it says only now.  NULL: nothing. */
-    int (*accept_device)(struct device *d);
+    /* The backend of a link is in InitWait.  Settles nqueues, pool_pages and the
+     * link's nchannels from its features, the first time for the life of the handle;
+     * later ones must fit.  0 or an errno, with trouble told. */
+    int (*accept_offer)(struct link *l);
+    /* The live one is Connected: what it says only now.  NULL: nothing. */
+    int (*accept_device)(struct link *l);
     /* Queue i in d->pool; sets d->queue[i]. 0 or an errno. */
     int (*make_queue)(struct device *d, unsigned i);
     void (*free_queue)(struct device *d, unsigned i);
-    /* Its rings anew, over the channels, which are the queue's on success. */
-    int (*attach_queue)(struct device *d, unsigned i, struct hyp_evtchn *const *channels);
-    /* The keys of the device, and of queue i, which are in dir. */
-    int (*publish)(struct device *d, store_txn t);
-    int (*publish_queue)(struct device *d, store_txn t, const char *dir, unsigned i);
+    /* Its rings anew, over the link's channels, which are the queue's on success. */
+    int (*attach_queue)(struct device *d, unsigned i, struct hyp_evtchn *const *channels, unsigned n);
+    /* The live backend has its device: it is behind the fence.  NULL: no matter. */
+    void (*fenced)(struct device *d, unsigned i);
+    /* Must nothing be on a ring before that?  NULL: it may. */
+    bool (*await_fence)(const struct device *d);
+    /* The keys of the device, and of queue i, which are in dir, with its channels. */
+    int (*publish)(struct link *l, store_txn t);
+    int (*publish_queue)(struct link *l, store_txn t, const char *dir, unsigned i,
+                         struct hyp_evtchn *const *channels);
+    /* The n-th poisoned request of queue i, in words; 0: there are no more.  NULL: none
+     * ever is.  And how many requests were given up for their age. */
+    int (*poisoned)(struct device *d, unsigned i, uint64_t n, char *text, size_t bytes);
+    uint64_t (*late)(const struct device *d);
 
     /* By the control thread without the lock: may call the user. */
     void (*notify)(const struct device *d, enum device_news news);
     /* By the thread that closes, which owns all queues: waits for work in flight
-     * until `limit` (guest_now()); then, with the queue DOWN, drops what is left. */
+     * until `limit` (queue_now()); then, with the queue DOWN, drops what is left. */
     void (*finish)(struct device *d, unsigned i, uint64_t limit);
     void (*drop)(struct device *d, unsigned i);
 };
@@ -79,24 +88,27 @@ struct device {
     bool opened;                 /* was connected once: pool, queues, terms final */
     bool closing;
     bool abandoned;              /* the handle is gone: free it once CLOSED      */
-    bool backend_dead;           /* the domain bus.peer_domid                    */
     bool stop_told;              /* news DEVICE_STOP                             */
-    bool hung_up;                /* a channel of the connection is closed        */
+    bool look;                   /* the store may say something new              */
+    bool confirmed;              /* the live backend was seen Connected: it has its device */
+    bool untold;                 /* `why` is not in the store yet                */
     uint8_t news;                /* bits of enum device_news to tell             */
     int error;                   /* why it cannot be opened                      */
     char why[DEVICE_WHY_MAX];    /* the last trouble, in words                   */
-    uint64_t retry_at;           /* ms; SEARCH waits for it; limit of CLOSING    */
-    uint64_t live_since;
-    unsigned backoff_ms;
+    uint64_t live_since;         /* ms; QUIET: since when                        */
+    uint64_t linger_until;       /* ms: RESET waits for news of a death; 0       */
     uint64_t reconnects;         /* as queue_count()                             */
 
-    struct xenbus_device bus;    /* peer[0] == 0: no backend known yet           */
+    struct link live;            /* what is used, or to be used                  */
+    struct link spare;           /* twin.h                                       */
+    enum twin_phase twin;
+    bool twin_serves;            /* the spare was seen Connected                 */
     struct hyp_pool *pool;
-    domid_t grantee;             /* of the pool                                  */
+    domid_t grantee, sharer;     /* of the pool; DOMID_INVALID: none             */
     size_t pool_pages;           /* of all queues                                */
     unsigned nqueues;
-    unsigned nchannels;          /* of each queue                                */
-    struct queue *queue[DEVICE_QUEUES_MAX];
+    struct queue *queue[LINK_QUEUES_MAX];
+    struct report report;
 };
 
 /* One sentence for whoever asked. */

@@ -10,6 +10,7 @@ struct blkfront {
     struct device device;
     struct blkfront_options want; /* attach and device are not kept              */
     unsigned ring_pages, data_pages; /* of each queue                            */
+    unsigned max_deaths, limit_ms;
     struct blkqueue_terms terms;
     struct blkfront_info info;
     struct blkqueue queues[BLK_MAX_QUEUES];

@@ -4,26 +4,20 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "../hyp-shim/crash.h"
 #include "device.h"
 #include "handshake.h"
 
-#define POLLED_MAX (3 + GUEST_DEVICES_MAX * DEVICE_QUEUES_MAX * QUEUE_CHANNELS_MAX)
+#define POLLED_MAX (3 + 2 * GUEST_DEVICES_MAX * LINK_QUEUES_MAX * QUEUE_CHANNELS_MAX)
 
 static pthread_mutex_t guests_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct guest *guests;
-
-uint64_t guest_now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 void guest_wake(struct guest *g)
 {
@@ -37,15 +31,26 @@ void guest_wake(struct guest *g)
 
 static void domain_died(struct guest *g, domid_t domid)
 {
-    for (struct device *d = g->devices; d; d = d->next)
-        if (d->bus.peer[0] && d->bus.peer_domid == domid)
-            d->backend_dead = true;
+    for (struct device *d = g->devices; d; d = d->next) {
+        if (d->live.bus.peer[0] && d->live.bus.peer_domid == domid)
+            d->live.dead = true;
+        if (d->spare.bus.peer[0] && d->spare.bus.peer_domid == domid)
+            d->spare.dead = true;
+        /* As hyp_pool_share() says. */
+        if (d->grantee == domid && d->sharer != DOMID_INVALID)
+            d->grantee = d->sharer;
+        else if (d->sharer != domid)
+            continue;
+        d->sharer = DOMID_INVALID;
+        d->spare.retry_at = 0; /* the pool may be shared again */
+        d->look = true;
+    }
 }
 
-static void take_events(struct guest *g)
+/* Deaths come first, and what they need to be outlived asks nobody. */
+static void take_hyp_events(struct guest *g)
 {
     struct hyp_event ev;
-    struct store_event changed;
     uint64_t sink;
     int got;
     ssize_t n = read(g->wake_fd, &sink, sizeof(sink));
@@ -58,16 +63,54 @@ static void take_events(struct guest *g)
     }
     if (got < 0)
         g->gone = true;
-    /* Which node changed does not matter: every device looks at what it needs. */
-    while ((got = store_next_event(g->store, &changed)) > 0)
-        ;
-    if (got < 0)
-        g->gone = true;
 }
 
-static void step_devices(struct guest *g, uint64_t now)
+static bool hurry(struct guest *g)
 {
-    bool stepped = false;
+    uint64_t now = queue_now();
+    bool moved = false;
+    for (struct device *d = g->devices; d && !g->gone; d = d->next)
+        moved |= handshake_hurry(d, now);
+    return moved;
+}
+
+#ifdef BULKHEAD_CRASH_POINTS
+static void crash_path(const struct guest *g, char path[STORE_PATH_MAX])
+{
+    snprintf(path, STORE_PATH_MAX, "/local/domain/%u/crash-point", hyp_domid(g->hyp));
+}
+
+static void arm_crash(struct guest *g)
+{
+    char path[STORE_PATH_MAX], point[64];
+    crash_path(g, path);
+    if (store_read(g->store, STORE_NO_TXN, path, point, sizeof(point)) < 0 || !strcmp(point, g->crash_point))
+        return;
+    memcpy(g->crash_point, point, sizeof(point));
+    crash_arm(point);
+}
+#endif
+
+/* Which node changed does not matter: every device looks at what it needs. */
+static void take_store_events(struct guest *g)
+{
+    struct store_event changed;
+    bool some = false;
+    int got;
+    while ((got = store_next_event(g->store, &changed)) > 0)
+        some = true;
+    if (got < 0)
+        g->gone = true;
+    for (struct device *d = g->devices; d && some; d = d->next)
+        d->look = true;
+#ifdef BULKHEAD_CRASH_POINTS
+    if (some)
+        arm_crash(g);
+#endif
+}
+
+static void step_devices(struct guest *g, uint64_t now, bool stepped)
+{
     for (struct device **at = &g->devices; *at;) {
         struct device *d = *at;
         if (g->gone)
@@ -118,14 +161,27 @@ static void tell_news(struct guest *g)
 
 struct polled {
     struct pollfd fds[POLLED_MAX];
-    struct device *device[POLLED_MAX];
+    bool *hung_up[POLLED_MAX];
     unsigned n;
 };
 
-static void poll_for(struct polled *p, int fd, short events, struct device *d)
+static void poll_for(struct polled *p, int fd, short events, bool *hung_up)
 {
     p->fds[p->n] = (struct pollfd){ .fd = fd, .events = events };
-    p->device[p->n++] = d;
+    p->hung_up[p->n++] = hung_up;
+}
+
+/* Rings are for the queue's owner; only a hang-up is for us. */
+static void gather_channels(struct device *d, struct polled *p)
+{
+    bool in_use = d->phase == DEVICE_LIVE || d->phase == DEVICE_OFFERED || d->phase == DEVICE_QUIET;
+    for (unsigned i = 0; i < d->nqueues; i++) {
+        for (unsigned k = 0; in_use && k < d->queue[i]->nchannels; k++)
+            poll_for(p, hyp_evtchn_fd(d->queue[i]->channel[k]), 0, &d->live.hung_up);
+        for (unsigned k = 0; k < QUEUE_CHANNELS_MAX; k++)
+            if (d->spare.channel[i][k])
+                poll_for(p, hyp_evtchn_fd(d->spare.channel[i][k]), 0, &d->spare.hung_up);
+    }
 }
 
 static void gather(struct guest *g, struct polled *p)
@@ -136,11 +192,8 @@ static void gather(struct guest *g, struct polled *p)
         return;
     poll_for(p, hyp_fd(g->hyp), POLLIN, NULL);
     poll_for(p, store_fd(g->store), POLLIN, NULL);
-    /* Rings are for the queue's owner; only a hang-up is for us. */
     for (struct device *d = g->devices; d; d = d->next)
-        for (unsigned i = 0; (d->phase == DEVICE_LIVE || d->phase == DEVICE_OFFERED) && i < d->nqueues; i++)
-            for (unsigned k = 0; k < d->queue[i]->nchannels; k++)
-                poll_for(p, hyp_evtchn_fd(d->queue[i]->channel[k]), 0, d);
+        gather_channels(d, p);
 }
 
 static int until_due(struct guest *g, uint64_t now)
@@ -163,8 +216,8 @@ static void sleep_on(struct guest *g, struct polled *p, int timeout)
     pthread_mutex_lock(&g->lock);
     for (unsigned i = 3; n > 0 && i < p->n; i++)
         if (p->fds[i].revents & (POLLHUP | POLLERR))
-            p->device[i]->hung_up = true;
-    if (n > 0 && p->n >= 3 && (p->fds[1].revents | p->fds[2].revents) & (POLLHUP | POLLERR))
+            *p->hung_up[i] = true;
+    if (n > 0 && p->n >= 3 && p->fds[1].revents & (POLLHUP | POLLERR))
         g->gone = true;
 }
 
@@ -174,9 +227,11 @@ static void *control(void *arg)
     struct polled p;
     pthread_mutex_lock(&g->lock);
     while (!g->ending) {
-        take_events(g);
-        uint64_t now = guest_now();
-        step_devices(g, now);
+        take_hyp_events(g);
+        bool moved = hurry(g);
+        take_store_events(g);
+        uint64_t now = queue_now();
+        step_devices(g, now, moved);
         tell_news(g);
         if (g->ending)
             break;
@@ -245,6 +300,12 @@ static int add_guest(struct guest **out, const char *attach, struct hyp *hyp, st
         err = hyp_restrict(hyp, HYP_MAY_GRANT | HYP_MAY_EVTCHN);
     if (!err)
         err = hyp_guard_memory_faults(hyp);
+#ifdef BULKHEAD_CRASH_POINTS
+    char path[STORE_PATH_MAX];
+    crash_path(g, path);
+    if (!err)
+        err = store_watch(store, path, "crash");
+#endif
     if (!err)
         err = start_thread(g);
     if (err) {

@@ -39,6 +39,9 @@ struct guest {
     bool stop_asked;      /* HYP_EV_STOP came                                    */
     bool gone;            /* the hypervisor or the store is                      */
     bool ready;           /* hyp_ready() was called                              */
+#ifdef BULKHEAD_CRASH_POINTS
+    char crash_point[64]; /* as armed last                                       */
+#endif
 };
 
 /*
@@ -54,7 +57,5 @@ int guest_new(struct guest **out, const char *attach, struct hyp *hyp, struct st
 
 /* Makes the control thread look at every device. */
 void guest_wake(struct guest *g);
-/* Milliseconds of a clock that never jumps. */
-uint64_t guest_now(void);
 
 #endif

@@ -5,84 +5,31 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../hyp-shim/crash.h"
 #include "terms.h"
 
-#define BACKOFF_FIRST_MS   50u
-#define BACKOFF_MAX_MS     5000u
-#define STEADY_MS          10000u /* connected that long: back-off starts anew  */
-#define CLOSING_MS         2000u  /* patience with a backend when we close      */
-#define PENDING_MS         10u    /* look again at a pool that is still mapped  */
-#define TXN_TRIES          16
-
-/* ----------------------------------------------------------------- trouble */
-
-static void later(struct device *d, uint64_t now)
-{
-    d->backoff_ms = d->backoff_ms == 0 ? BACKOFF_FIRST_MS : d->backoff_ms * 2;
-    if (d->backoff_ms > BACKOFF_MAX_MS)
-        d->backoff_ms = BACKOFF_MAX_MS;
-    d->retry_at = now + d->backoff_ms;
-}
-
-/* ------------------------------------------------------------- the backend */
-
-static int watch_backend(struct device *d, int (*set)(struct store *, const char *, const char *))
-{
-    char path[STORE_PATH_MAX + sizeof("/state")];
-    snprintf(path, sizeof(path), "%s/state", d->bus.peer);
-    return set(d->guest->store, path, "backend");
-}
-
-/* True when the store names a backend that is not the one we know. */
-static bool backend_moved(struct device *d, domid_t *domid, char path[STORE_PATH_MAX])
-{
-    uint64_t be;
-    char key[STORE_PATH_MAX + sizeof("/backend")];
-    snprintf(key, sizeof(key), "%s/backend", d->bus.own);
-    if (store_read_number(d->guest->store, STORE_NO_TXN, d->bus.own, "backend-id",
-                          DOMID_FIRST_RESERVED - 1, &be) < 0
-        || store_read(d->guest->store, STORE_NO_TXN, key, path, STORE_PATH_MAX) <= 0)
-        return false;
-    *domid = (domid_t)be;
-    return *domid != d->bus.peer_domid || strcmp(path, d->bus.peer) != 0;
-}
-
-static bool left(struct device *d)
-{
-    domid_t domid;
-    char path[STORE_PATH_MAX];
-    return backend_moved(d, &domid, path);
-}
-
-static void follow_backend(struct device *d)
-{
-    domid_t domid;
-    char path[STORE_PATH_MAX];
-    if (!backend_moved(d, &domid, path))
-        return;
-    if (d->bus.peer[0])
-        watch_backend(d, store_unwatch);
-    d->bus.peer_domid = domid;
-    memcpy(d->bus.peer, path, sizeof(d->bus.peer));
-    d->backend_dead = false;
-    d->backoff_ms = 0;
-    watch_backend(d, store_watch);
-}
+#define HEARTBEAT_MS 500u /* of the toolstack's, unless it says otherwise         */
+#define STEADY_MS  10000u /* connected that long: back-off starts anew            */
+#define CLOSING_MS 2000u  /* patience with a backend when we close                */
+#define PENDING_MS 10u    /* look again at a pool that is still mapped            */
+#define LINGER_MS  20u    /* a spare is armed: from a hang-up to news of a death  */
+#define QUIET_MS   10000u /* for what is in flight, when the backend leaves       */
 
 /* -------------------------------------------------------- pool and queues */
 
 static int make_pool(struct device *d)
 {
-    int err = hyp_pool_create(d->guest->hyp, d->bus.peer_domid, d->pool_pages, 0, &d->pool);
+    domid_t be = d->live.bus.peer_domid;
+    int err = hyp_pool_create(d->guest->hyp, be, d->pool_pages, 0, &d->pool);
     if (err == -ENOMEM || err == -EDQUOT)
-        return terms_refuse(d, err, "its pool of %zu pages (%zu KiB) %s: give the guest more, or ask for "
-                            "fewer queues or pool pages", d->pool_pages,
+        return terms_refuse(&d->live, err, "its pool of %zu pages (%zu KiB) %s: give the guest more, or ask "
+                            "for fewer queues or pool pages", d->pool_pages,
                             d->pool_pages * (HYP_PAGE_SIZE / 1024),
                             err == -EDQUOT ? "is more than the guest may grant" : "does not fit into memory");
     if (err)
-        return terms_trouble(d, err, "cannot grant a pool to domain %u: %s", d->bus.peer_domid,
-                             strerror(-err));
-    d->grantee = d->bus.peer_domid;
+        return terms_trouble(&d->live, err, "cannot grant a pool to domain %u: %s", be, strerror(-err));
+    d->grantee = be;
+    d->report.half_ms = terms_configured(&d->live, "bulkhead-heartbeat-ms", HEARTBEAT_MS) / 2;
     for (unsigned i = 0; i < d->nqueues; i++) {
         err = d->cls->make_queue(d, i);
         if (err) {
@@ -90,7 +37,7 @@ static int make_pool(struct device *d)
                 d->cls->free_queue(d, i);
             hyp_pool_end(d->pool); /* not offered to anyone yet: cannot be busy */
             d->pool = NULL;
-            return terms_trouble(d, err, "no memory for its queues");
+            return terms_trouble(&d->live, err, "no memory for its queues");
         }
     }
     return 0;
@@ -99,13 +46,14 @@ static int make_pool(struct device *d)
 /* The pool is granted to the backend of now. */
 static int grant_pool(struct device *d)
 {
+    domid_t be = d->live.bus.peer_domid;
     if (!d->pool)
         return make_pool(d);
-    if (d->grantee == d->bus.peer_domid)
+    if (d->grantee == be || d->sharer == be)
         return 0;
-    int err = hyp_pool_regrant(d->pool, d->bus.peer_domid);
+    int err = hyp_pool_regrant(d->pool, be);
     if (err == 0)
-        d->grantee = d->bus.peer_domid;
+        d->grantee = be;
     return err; /* -EBUSY: the old one's death was not told yet */
 }
 
@@ -115,84 +63,42 @@ static void detach_queues(struct device *d)
         queue_detach(d->queue[i]);
 }
 
-static int attach_queue(struct device *d, unsigned i)
-{
-    struct hyp_evtchn *channel[QUEUE_CHANNELS_MAX];
-    unsigned n = 0;
-    int err = 0;
-    for (; !err && n < d->nchannels; n += !err)
-        err = hyp_evtchn_alloc(d->guest->hyp, d->bus.peer_domid, &channel[n]);
-    if (!err)
-        err = d->cls->attach_queue(d, i, channel);
-    while (err && n > 0)
-        hyp_evtchn_close(channel[--n]);
-    return err;
-}
-
 static int attach_queues(struct device *d)
 {
-    for (unsigned i = 0; i < d->nqueues; i++) {
-        int err = attach_queue(d, i);
-        if (err) {
-            detach_queues(d);
-            return terms_trouble(d, err, "no event channel to domain %u: %s", d->bus.peer_domid,
-                                 strerror(-err));
-        }
+    struct link *l = &d->live;
+    int err = link_open_channels(l);
+    for (unsigned i = 0; !err && i < d->nqueues; i++) {
+        err = d->cls->attach_queue(d, i, l->channel[i], l->nchannels);
+        if (!err)
+            memset(l->channel[i], 0, sizeof(l->channel[i]));
+    }
+    link_close_channels(l);
+    if (err) {
+        detach_queues(d);
+        return terms_trouble(l, err, "no event channel to domain %u: %s", l->bus.peer_domid, strerror(-err));
     }
     return 0;
 }
 
-/* ------------------------------------------------------------- publishing */
-
-static int publish_keys(struct device *d, store_txn t)
-{
-    struct store *st = d->guest->store;
-    uint64_t state;
-    /* Not into a directory that the toolstack removed meanwhile. */
-    int err = store_read_number(st, t, d->bus.own, "state", XenbusStateReconfigured, &state);
-    if (!err && d->nqueues > 1)
-        err = store_printf(st, t, d->bus.own, "multi-queue-num-queues", "%u", d->nqueues);
-    if (!err)
-        err = d->cls->publish(d, t);
-    for (unsigned i = 0; !err && i < d->nqueues; i++) {
-        char dir[STORE_PATH_MAX + 16];
-        snprintf(dir, sizeof(dir), d->nqueues > 1 ? "%s/queue-%u" : "%s", d->bus.own, i);
-        err = d->cls->publish_queue(d, t, dir, i);
-    }
-    return err;
-}
-
-static int publish(struct device *d)
-{
-    int err = -EAGAIN;
-    for (int i = 0; i < TXN_TRIES && err == -EAGAIN; i++) {
-        store_txn t;
-        err = store_txn_begin(d->guest->store, &t);
-        if (err)
-            return err;
-        err = publish_keys(d, t);
-        if (err)
-            store_txn_abort(d->guest->store, t);
-        else
-            err = store_txn_commit(d->guest->store, t);
-    }
-    return err ? err : xenbus_switch(&d->bus, XenbusStateInitialised);
-}
-
 /* The backend is in InitWait: offers it our rings. */
+static struct hyp_evtchn *const *attached_channels(struct link *l, unsigned i)
+{
+    return l->device->queue[i]->channel;
+}
+
 static int make_offer(struct device *d)
 {
-    int err = d->cls->accept_offer(d);
+    int err = d->cls->accept_offer(&d->live);
     if (!err)
         err = grant_pool(d);
     if (!err)
         err = attach_queues(d);
     if (err)
         return err;
-    err = publish(d);
+    err = link_publish(&d->live, attached_channels);
     if (err) {
         detach_queues(d);
-        return terms_trouble(d, err, "cannot write to the store: %s", strerror(-err));
+        return terms_trouble(&d->live, err, "cannot write to the store: %s", strerror(-err));
     }
     return 0;
 }
@@ -204,61 +110,133 @@ static void tell(struct device *d, enum device_news news)
     d->news |= (uint8_t)(1u << news);
 }
 
+static bool awaits_fence(const struct device *d)
+{
+    return d->cls->await_fence && d->cls->await_fence(d);
+}
+
+/* What the store has to hear of an end. */
+static void say_goodbye(struct device *d)
+{
+    if (d->untold)
+        xenbus_error(&d->live.bus, EIO, d->why);
+    d->untold = false;
+    /* At once: a backend born meanwhile must not take our old rings for new. */
+    xenbus_switch(&d->live.bus, d->live.dead ? XenbusStateInitialising : XenbusStateClosing);
+}
+
+/* why: a sentence; NULL: it was told. */
 static void take_down(struct device *d, const char *why)
 {
     for (unsigned i = 0; d->pool && i < d->nqueues; i++)
         queue_stop(d->queue[i]);
-    if (d->phase == DEVICE_LIVE) {
+    for (unsigned i = 0; d->pool && awaits_fence(d) && i < d->nqueues; i++)
+        queue_kick(d->queue[i]); /* sleepers shall say when the next request is too old */
+    if (d->phase == DEVICE_LIVE || d->phase == DEVICE_QUIET) {
         tell(d, DEVICE_DOWN);
-        if (!d->closing)
-            terms_trouble(d, -EIO, "%s", why);
+        report_down(d);
+        if (!d->closing && why) {
+            snprintf(d->why, sizeof(d->why), "%s %s: %s", d->cls->noun, d->name, why);
+            d->untold = true;
+        }
     }
     d->phase = DEVICE_DRAIN;
-    /* At once: a backend born meanwhile must not take our old rings for new. */
-    xenbus_switch(&d->bus, d->backend_dead ? XenbusStateInitialising : XenbusStateClosing);
+    if (d->closing)
+        d->linger_until = 0;
+    if (!twin_ready(d) && !d->linger_until) /* else the store can wait for the spare */
+        say_goodbye(d);
+}
+
+static void swap_links(struct device *d)
+{
+    struct link live = d->live;
+    d->live = d->spare;
+    d->spare = live;
+}
+
+/* The other slot has a backend, and this one none that will serve us. */
+static bool change_slot(struct device *d)
+{
+    if (d->twin != TWIN_SEARCH || !link_usable(&d->spare))
+        return false;
+    if (link_usable(&d->live) && !d->live.unnamed
+        && (!link_standby(&d->live) || link_standby(&d->spare)))
+        return false;
+    swap_links(d);
+    return true;
 }
 
 static bool search(struct device *d, uint64_t now)
 {
-    follow_backend(d);
-    if (!d->bus.peer[0] || d->backend_dead || now < d->retry_at || d->error)
+    struct link *l = &d->live;
+    if (!d->look && now < l->retry_at)
         return false;
-    xenbus_switch(&d->bus, XenbusStateInitialising);
-    if (xenbus_peer_state(&d->bus) != XenbusStateInitWait)
+    link_follow(l);
+    if (d->twin == TWIN_SEARCH)
+        link_follow(&d->spare);
+    if (d->error)
+        return false;
+    change_slot(d);
+    if (d->opened && l->unnamed)
+        l->over = true; /* nothing is left there; the spare may have us */
+    if (!l->bus.peer[0] || l->dead || now < l->retry_at)
+        return false;
+    xenbus_switch(&l->bus, XenbusStateInitialising);
+    if (link_peer(l, XenbusStateUnknown) != XenbusStateInitWait)
         return false;
     if (make_offer(d)) {
-        later(d, now);
+        link_later(l, now);
         return false;
     }
+    l->left = l->over = l->hung_up = false;
+    d->confirmed = false;
     d->phase = DEVICE_OFFERED;
     return true;
 }
 
+/* The queues are attached: their owners work again. */
 static void go_live(struct device *d, uint64_t now)
 {
+    report_up(d);
     for (unsigned i = 0; i < d->nqueues; i++) {
+        hyp_evtchn_notify(d->queue[i]->channel[0]); /* who was a spare waits for that */
         queue_start(d->queue[i]);
         queue_kick(d->queue[i]); /* there may be work before anyone rings */
     }
-    xenbus_switch(&d->bus, XenbusStateConnected);
+    CRASH_POINT("front-live");
     if (d->opened) {
         tell(d, DEVICE_UP);
         queue_count(&d->reconnects, 1);
     }
-    d->opened = true;
+    d->opened = d->look = true;
     d->live_since = now;
     d->phase = DEVICE_LIVE;
     if (!d->guest->ready)
         d->guest->ready = hyp_ready(d->guest->hyp) == 0;
 }
 
+/* The backend is Connected: what was agreed on holds, and nothing older can touch the
+ * device or a buffer any more. */
+static bool confirm(struct device *d)
+{
+    if (d->cls->accept_device && d->cls->accept_device(&d->live))
+        return false;
+    for (unsigned i = 0; d->cls->fenced && i < d->nqueues; i++)
+        d->cls->fenced(d, i);
+    d->confirmed = true;
+    return true;
+}
+
 static bool await_connected(struct device *d, uint64_t now)
 {
-    enum xenbus_state peer = xenbus_peer_state(&d->bus);
-    if (d->backend_dead || d->hung_up || left(d)) {
+    struct link *l = &d->live;
+    if (!d->look && !l->dead && !l->hung_up)
+        return false;
+    enum xenbus_state peer = l->dead ? XenbusStateUnknown : link_peer(l, XenbusStateInitialised);
+    if (l->dead || l->hung_up || link_moved(l)) {
         take_down(d, "the driver domain went away");
     } else if (peer == XenbusStateConnected) {
-        if (d->cls->accept_device && d->cls->accept_device(d))
+        if (!confirm(d))
             take_down(d, "refused");
         else
             go_live(d, now);
@@ -273,16 +251,18 @@ static bool await_connected(struct device *d, uint64_t now)
 static const char *caught_lying(const struct device *d)
 {
     for (unsigned i = 0; i < d->nqueues; i++) {
+        const struct queue_lie *lie = __atomic_load_n(&d->queue[i]->lie, __ATOMIC_RELAXED);
         uint32_t s = queue_state(d->queue[i]);
-        if (s == QUEUE_IDLE || s == QUEUE_BUSY)
-            continue;
-        const char *lie = __atomic_load_n(&d->queue[i]->lie, __ATOMIC_RELAXED);
-        return lie ? lie : "closed";
+        if (lie)
+            return lie->words;
+        if (d->phase == DEVICE_LIVE && s != QUEUE_IDLE && s != QUEUE_BUSY)
+            return "closed";
     }
     return NULL;
 }
 
-static bool stay_live(struct device *d, uint64_t now)
+/* An end that needs no look at the store to be seen; true: it was one. */
+static bool broken(struct device *d, uint64_t now)
 {
     const char *lie = caught_lying(d);
     if (lie) {
@@ -291,15 +271,80 @@ static bool stay_live(struct device *d, uint64_t now)
         take_down(d, why);
     } else if (hyp_pool_faulted(d->pool)) {
         take_down(d, "the driver domain destroyed memory of the pool");
-    } else if (d->backend_dead || d->hung_up || left(d)) {
+    } else if (d->live.dead || d->live.hung_up) {
+        /* Who hangs up is about to die, most often: the news is on its way. */
+        d->linger_until = !d->live.dead && d->twin == TWIN_ARMED ? now + LINGER_MS : 0;
         take_down(d, "the driver domain is gone");
-    } else if (xenbus_peer_state(&d->bus) != XenbusStateConnected) {
-        take_down(d, "the driver domain left the connection");
     } else {
-        if (now - d->live_since > STEADY_MS)
-            d->backoff_ms = 0;
         return false;
     }
+    return true;
+}
+
+/* The backend leaves in order: what is in flight is finished before. */
+static void be_quiet(struct device *d, uint64_t now)
+{
+    CRASH_POINT("front-quiet");
+    for (unsigned i = 0; i < d->nqueues; i++)
+        queue_hush(d->queue[i]);
+    d->live_since = now;
+    d->phase = DEVICE_QUIET;
+}
+
+static bool stay_live(struct device *d, uint64_t now)
+{
+    struct link *l = &d->live;
+    if (broken(d, now))
+        return true;
+    if (now - d->live_since > STEADY_MS)
+        l->backoff_ms = 0;
+    if (!d->look)
+        return false;
+    xenbus_switch(&l->bus, XenbusStateConnected);
+    enum xenbus_state peer = link_peer(l, d->confirmed ? XenbusStateConnected : XenbusStateInitialised);
+    if (link_moved(l)) {
+        take_down(d, "the driver domain is gone");
+    } else if (peer == XenbusStateClosing) {
+        be_quiet(d, now);
+    } else if (peer == XenbusStateConnected && !d->confirmed) {
+        if (!confirm(d))
+            take_down(d, NULL);
+        for (unsigned i = 0; i < d->nqueues; i++)
+            queue_kick(d->queue[i]);
+        return d->phase != DEVICE_LIVE;
+    } else if (peer != XenbusStateConnected && (d->confirmed || peer != XenbusStateInitialised)) {
+        take_down(d, "the driver domain left the connection");
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool stay_quiet(struct device *d, uint64_t now)
+{
+    struct link *l = &d->live;
+    bool drained = true;
+    if (broken(d, now))
+        return true;
+    for (unsigned i = 0; i < d->nqueues; i++)
+        drained &= queue_drained(d->queue[i]);
+    if (drained) {
+        tell(d, DEVICE_DOWN);
+        report_down(d);
+        for (unsigned i = 0; awaits_fence(d) && i < d->nqueues; i++)
+            queue_kick(d->queue[i]);
+        CRASH_POINT("front-closing");
+        xenbus_switch(&l->bus, XenbusStateClosed);
+        l->left = true; /* it may look at the ring until it has let go itself */
+        d->phase = DEVICE_DRAIN;
+        return true;
+    }
+    if (now - d->live_since >= QUIET_MS)
+        take_down(d, "the driver domain left and did not finish what was in flight");
+    else if (d->look && (link_moved(l) || link_peer(l, XenbusStateClosing) != XenbusStateClosing))
+        take_down(d, "the driver domain left the connection");
+    else
+        return false;
     return true;
 }
 
@@ -309,61 +354,86 @@ static bool drain(struct device *d, uint64_t now)
         if (!queue_drained(d->queue[i]))
             return false;
     detach_queues(d);
-    d->hung_up = false;
-    d->retry_at = d->closing ? now + CLOSING_MS : now;
+    d->live.hung_up = false;
+    d->live.retry_at = d->closing ? now + CLOSING_MS : now;
     d->phase = d->closing ? DEVICE_CLOSING : DEVICE_RESET;
     if (!d->closing && d->pool && hyp_pool_faulted(d->pool))
         handshake_lost(d, "memory of its pool is gone; open it again");
     return true;
 }
 
-/* Has the backend let the old connection go? */
-static bool backend_quiet(struct device *d)
-{
-    if (!d->bus.peer[0] || d->backend_dead || left(d))
-        return true;
-    switch (xenbus_peer_state(&d->bus)) {
-    case XenbusStateConnected:
-    case XenbusStateInitialised:
-        return false;
-    case XenbusStateClosing:
-        xenbus_switch(&d->bus, XenbusStateClosed);
-        return false;
-    default:
-        return true;
-    }
-}
-
 static bool reset(struct device *d, uint64_t now)
 {
-    if (!backend_quiet(d))
+    struct link *l = &d->live;
+    if (!l->dead && now < d->linger_until)
         return false;
-    if (d->backend_dead || left(d)) {
-        d->retry_at = now;
+    d->linger_until = 0;
+    if (!l->over && !l->left)
+        say_goodbye(d);
+    if (!link_released(l))
+        return false;
+    l->over |= l->left;
+    if (l->dead || l->over || link_moved(l)) {
+        l->retry_at = now;
     } else {
-        xenbus_switch(&d->bus, XenbusStateClosed);
-        later(d, now);
+        xenbus_switch(&l->bus, XenbusStateClosed);
+        link_later(l, now);
     }
+    d->look = true;
     d->phase = DEVICE_SEARCH;
     return true;
 }
+
+/* ----------------------------------------------------------------- takeover */
+
+/* Without a word of the store until the queues work again. */
+static void take_over(struct device *d, uint64_t now)
+{
+    int err = twin_swap(d);
+    d->linger_until = 0;
+    d->untold = false;
+    d->phase = DEVICE_OFFERED;
+    if (err)
+        take_down(d, NULL);
+    else if (!awaits_fence(d))
+        go_live(d, now);
+}
+
+bool handshake_hurry(struct device *d, uint64_t now)
+{
+    if (!twin_ready(d))
+        return false;
+    if (d->phase == DEVICE_LIVE || d->phase == DEVICE_QUIET || d->phase == DEVICE_OFFERED)
+        take_down(d, "the driver domain is gone");
+    if (d->phase == DEVICE_DRAIN)
+        drain(d, now);
+    if (d->phase != DEVICE_RESET && d->phase != DEVICE_SEARCH)
+        return false;
+    take_over(d, now);
+    return true;
+}
+
+/* -------------------------------------------------------------------- ends */
 
 /* The backend must not keep pages that we give back (XSA-396): the pool ends
  * first, and only then is its memory anyone else's. */
 static bool close_down(struct device *d, uint64_t now)
 {
-    bool late = now >= d->retry_at;
-    if (!backend_quiet(d) && !late)
+    bool late = now >= d->live.retry_at;
+    bool released = link_released(&d->live);
+    released &= twin_close(d);
+    if (!released && !late)
         return false;
-    xenbus_switch(&d->bus, XenbusStateClosed);
+    xenbus_switch(&d->live.bus, XenbusStateClosed);
+    xenbus_switch(&d->spare.bus, XenbusStateClosed);
     if (d->pool && hyp_pool_end(d->pool) == -EBUSY) {
         if (!late || d->phase == DEVICE_ORPHAN)
             return false;
         d->phase = DEVICE_ORPHAN;
         return true;
     }
-    if (d->bus.peer[0])
-        watch_backend(d, store_unwatch);
+    link_forget(&d->live);
+    link_forget(&d->spare);
     handshake_abandon(d);
     d->phase = DEVICE_CLOSED;
     return true;
@@ -373,6 +443,8 @@ void handshake_abandon(struct device *d)
 {
     for (unsigned i = 0; d->pool && i < d->nqueues; i++)
         d->cls->free_queue(d, i);
+    link_close_channels(&d->live);
+    link_close_channels(&d->spare);
     d->pool = NULL;
 }
 
@@ -402,10 +474,13 @@ static bool step(struct device *d, uint64_t now)
 {
     if (d->closing && d->phase < DEVICE_DRAIN)
         take_down(d, "closed");
+    if (handshake_hurry(d, now))
+        return true;
     switch (d->phase) {
     case DEVICE_SEARCH:  return search(d, now);
     case DEVICE_OFFERED: return await_connected(d, now);
     case DEVICE_LIVE:    return stay_live(d, now);
+    case DEVICE_QUIET:   return stay_quiet(d, now);
     case DEVICE_DRAIN:   return drain(d, now);
     case DEVICE_RESET:   return reset(d, now);
     case DEVICE_CLOSING:
@@ -416,18 +491,52 @@ static bool step(struct device *d, uint64_t now)
     return false;
 }
 
+/* Without a connection: requests of a sleeper may have a time limit. */
+static void wake_owners(struct device *d, uint64_t now)
+{
+    for (unsigned i = 0; d->pool && i < d->nqueues; i++) {
+        uint64_t at = __atomic_load_n(&d->queue[i]->wake_at, __ATOMIC_RELAXED);
+        if (at && at <= now) {
+            __atomic_store_n(&d->queue[i]->wake_at, 0, __ATOMIC_RELAXED);
+            queue_kick(d->queue[i]);
+        }
+    }
+}
+
 bool handshake_step(struct device *d, uint64_t now)
 {
-    bool stepped = false;
+    bool stepped = false, again;
     int error = d->error;
-    while (step(d, now))
-        stepped = true;
+    do {
+        enum twin_phase twin = d->twin;
+        bool serves = d->twin_serves;
+        while (step(d, now))
+            stepped = true;
+        twin_step(d, now);
+        again = d->twin != twin || d->twin_serves != serves;
+    } while (again && twin_ready(d));
+    d->look = false;
+    wake_owners(d, now);
+    report_step(d, now);
     return stepped || d->error != error;
 }
 
 uint64_t handshake_due(const struct device *d, uint64_t now)
 {
+    uint64_t due = report_due(d, now), twin = twin_due(d, now), own = UINT64_MAX;
     if (d->phase == DEVICE_CLOSING)
-        return now + PENDING_MS;
-    return d->phase == DEVICE_SEARCH && d->retry_at > now ? d->retry_at : UINT64_MAX;
+        own = now + PENDING_MS;
+    else if (d->phase == DEVICE_QUIET)
+        own = d->live_since + QUIET_MS;
+    else if (d->phase == DEVICE_RESET && d->linger_until > now)
+        own = d->linger_until;
+    else if (d->phase == DEVICE_SEARCH && d->live.retry_at > now)
+        own = d->live.retry_at;
+    for (unsigned i = 0; d->pool && i < d->nqueues; i++) {
+        uint64_t at = __atomic_load_n(&d->queue[i]->wake_at, __ATOMIC_RELAXED);
+        if (at && at < due)
+            due = at;
+    }
+    due = twin < due ? twin : due;
+    return own < due ? own : due;
 }

@@ -15,6 +15,9 @@
 /* Takes all steps that can be taken now; true: at least one was, or the device was
  * refused for good. */
 bool handshake_step(struct device *d, uint64_t now);
+/* Goes over to the spare when the live backend is over and the spare armed; true: it
+ * did.  Before all other steps, and of all devices, since it asks nobody. */
+bool handshake_hurry(struct device *d, uint64_t now);
 /* When the next step is due by the clock, after steps at `now`; UINT64_MAX: never. */
 uint64_t handshake_due(const struct device *d, uint64_t now);
 /* The hypervisor is gone. */

@@ -13,7 +13,7 @@
 _Static_assert((int)DEVICE_UP == (int)NETFRONT_UP && (int)DEVICE_DOWN == (int)NETFRONT_DOWN
                && (int)DEVICE_STOP == (int)NETFRONT_STOP && (int)DEVICE_GONE == (int)NETFRONT_GONE,
                "the same news");
-_Static_assert(NET_QUEUES_MAX <= DEVICE_QUEUES_MAX, "a NIC is a device");
+_Static_assert(NET_QUEUES_MAX <= LINK_QUEUES_MAX, "a NIC is a device");
 
 /* ------------------------------------------------- what a NIC does in its own way */
 
@@ -22,8 +22,14 @@ static int make_queue(struct device *d, unsigned i)
 {
     struct netfront *nic = nic_of(d);
     d->queue[i] = &nic->queues[i].queue;
-    return netqueue_init(&nic->queues[i], d->pool, i * nic->queue_pages, nic->queue_pages, &nic->terms,
-                         d->guest->wake_fd);
+    int err = netqueue_init(&nic->queues[i], d->pool, i * nic->queue_pages, nic->queue_pages, &nic->terms,
+                            d->guest->wake_fd);
+    if (!err && nic->resend) {
+        err = netqueue_resend(&nic->queues[i]);
+        if (err)
+            netqueue_destroy(&nic->queues[i]);
+    }
+    return err;
 }
 
 static void free_queue(struct device *d, unsigned i)
@@ -31,14 +37,14 @@ static void free_queue(struct device *d, unsigned i)
     netqueue_destroy(&nic_of(d)->queues[i]);
 }
 
-static int attach_queue(struct device *d, unsigned i, struct hyp_evtchn *const *channels)
+static int attach_queue(struct device *d, unsigned i, struct hyp_evtchn *const *channels, unsigned n)
 {
-    return netqueue_attach(&nic_of(d)->queues[i], channels, d->nchannels);
+    return netqueue_attach(&nic_of(d)->queues[i], channels, n);
 }
 
-static int publish(struct device *d, store_txn t)
+static int publish(struct link *l, store_txn t)
 {
-    const struct netfront *nic = nic_of(d);
+    const struct netfront *nic = nic_of(l->device);
     bool offload = !nic->want.no_offload;
     const struct { const char *key; bool value; } keys[] = {
         { "request-rx-copy", true }, { "feature-rx-notify", true }, { "feature-sg", true },
@@ -48,7 +54,7 @@ static int publish(struct device *d, store_txn t)
     };
     int err = 0;
     for (size_t i = 0; !err && i < sizeof(keys) / sizeof(keys[0]); i++)
-        err = store_printf(d->guest->store, t, d->bus.own, keys[i].key, "%d", keys[i].value);
+        err = store_printf(l->device->guest->store, t, l->bus.own, keys[i].key, "%d", keys[i].value);
     return err;
 }
 
@@ -61,12 +67,13 @@ static int unpublish(struct device *d, store_txn t, const char *dir, const char 
     return err == -ENOENT ? 0 : err;
 }
 
-static int publish_queue(struct device *d, store_txn t, const char *dir, unsigned i)
+static int publish_queue(struct link *l, store_txn t, const char *dir, unsigned i,
+                         struct hyp_evtchn *const *channel)
 {
+    struct device *d = l->device;
     struct store *st = d->guest->store;
     const struct netqueue *q = &nic_of(d)->queues[i];
-    struct hyp_evtchn *const *channel = q->queue.channel;
-    bool split = q->queue.nchannels == 2;
+    bool split = l->nchannels == 2;
     int err = store_printf(st, t, dir, "tx-ring-ref", "%u", hyp_pool_ref(d->pool, q->page));
     if (!err)
         err = store_printf(st, t, dir, "rx-ring-ref", "%u", hyp_pool_ref(d->pool, q->page + 1));
@@ -96,7 +103,7 @@ static void drop(struct device *d, unsigned i)
  * no doorbell was asked for. */
 static void finish(struct device *d, unsigned i, uint64_t limit)
 {
-    while (netqueue_in_flight(&nic_of(d)->queues[i]) > 0 && guest_now() < limit)
+    while (netqueue_in_flight(&nic_of(d)->queues[i]) > 0 && queue_now() < limit)
         nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }
 
@@ -212,6 +219,7 @@ void netfront_stats(const struct netfront *nic, struct netfront_stats *out)
         out->tx_bytes += queue_counted(&c->tx_bytes);
         out->tx_errors += queue_counted(&c->tx_errors);
         out->tx_lost += queue_counted(&c->tx_lost);
+        out->tx_resent += queue_counted(&c->tx_resent);
         out->rx_packets += queue_counted(&c->rx_packets);
         out->rx_bytes += queue_counted(&c->rx_bytes);
         out->rx_errors += queue_counted(&c->rx_errors);

@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
+
+#include "../hyp-shim/crash.h"
 
 #define RX_BATCH 32u /* a push costs a full barrier: not one for each buffer */
 
@@ -10,57 +13,47 @@ _Static_assert(NETFRONT_BUF_BYTES == HYP_PAGE_SIZE, "a buffer is a granted page"
 _Static_assert(NETFRONT_CHAIN_MAX == NET_SLOTS_MAX, "as netif says");
 _Static_assert(NETFRONT_PACKET_MAX == NET_PACKET_MAX, "as netif says");
 
-static const char *const lie_names[NETQUEUE_LIES] = {
-    [NETQUEUE_BAD_INDEX] = "more responses than requests",
-    [NETQUEUE_BAD_ID] = "a response to no request in flight",
-    [NETQUEUE_BAD_STATUS] = "a response with a status that is none",
-    [NETQUEUE_BAD_SPAN] = "a received packet outside of its buffer",
-    [NETQUEUE_BAD_FLAGS] = "a received packet with flags that were not agreed",
-    [NETQUEUE_BAD_EXTRA] = "a received packet with impossible extra info",
-    [NETQUEUE_SHORT_CHAIN] = "a received packet without an end",
-    [NETQUEUE_LONG_CHAIN] = "a received packet that is too long",
-    [NETQUEUE_STORM] = "doorbells without responses",
+static const struct queue_lie lies[NETQUEUE_LIES] = {
+    [NETQUEUE_BAD_INDEX] = { "bad_index", "more responses than requests" },
+    [NETQUEUE_BAD_ID] = { "bad_id", "a response to no request in flight" },
+    [NETQUEUE_BAD_STATUS] = { "bad_status", "a response with a status that is none" },
+    [NETQUEUE_BAD_SPAN] = { "bad_span", "a received packet outside of its buffer" },
+    [NETQUEUE_BAD_FLAGS] = { "bad_flags", "a received packet with flags that were not agreed" },
+    [NETQUEUE_BAD_EXTRA] = { "bad_extra", "a received packet with impossible extra info" },
+    [NETQUEUE_SHORT_CHAIN] = { "short_chain", "a received packet without an end" },
+    [NETQUEUE_LONG_CHAIN] = { "long_chain", "a received packet that is too long" },
+    [NETQUEUE_STORM] = { "storm", "doorbells without responses" },
 };
 
 /* --------------------------------------------------------------- connection */
 
 static void lose_all(struct netqueue *q)
 {
-    queue_count(&q->counters.tx_lost, netbufs_lose(&q->txbuf));
+    if (!q->sent)
+        queue_count(&q->counters.tx_lost, netbufs_lose(&q->txbuf));
     netbufs_lose(&q->rxbuf);
     q->tx_extras = q->nheld = 0;
     q->seen = 0;
-}
-
-void netqueue_meet(struct netqueue *q)
-{
-    if (q->seen)
-        lose_all(q);
-    q->seen = q->epoch;
-    netbufs_name(&q->txbuf, q->queue.grants);
-    netbufs_name(&q->rxbuf, q->queue.grants);
-    netqueue_post(q);
-    netqueue_push_rx(q);
 }
 
 void netqueue_drop(struct netqueue *q)
 {
     if (q->seen)
         lose_all(q);
-    queue_rest(&q->queue);
+    queue_rest(&q->queue, 0);
 }
 
 void netqueue_caught(struct netqueue *q, enum netqueue_lie lie)
 {
     queue_count(&q->counters.lies[lie], 1);
-    queue_caught(&q->queue, lie_names[lie]);
+    queue_caught(&q->queue, &lies[lie]);
     netqueue_drop(q);
 }
 
 /* ----------------------------------------------------------------- sending */
 
 /* Takes all answers to what was sent; false: the backend was caught. */
-static bool reap(struct netqueue *q)
+bool netqueue_reap(struct netqueue *q)
 {
     enum netqueue_lie lie;
     uint64_t errors = 0;
@@ -69,7 +62,7 @@ static bool reap(struct netqueue *q)
         goto bad_index;
     if (waiting == 0)
         return true;
-    q->queue.idle_rings = 0;
+    queue_answer(&q->queue);
     ring_front_prefetch(&q->tx, (uint32_t)waiting);
     for (; waiting > 0; waiting--) {
         netif_tx_response_t rsp;
@@ -112,7 +105,7 @@ int netqueue_get(struct netqueue *q, void **bufs, unsigned n)
 {
     struct netbufs *b = &q->txbuf;
     if (b->nfree < n && netqueue_take(q))
-        reap(q);
+        netqueue_reap(q);
     unsigned got = n < b->nfree ? n : b->nfree;
     for (unsigned i = 0; i < got; i++)
         bufs[i] = netbuf_data(b, netbuf_take(b, NETBUF_CALLER));
@@ -263,19 +256,132 @@ static inline int send_one(struct netqueue *q, const struct netfront_packet *p, 
     return 1;
 }
 
+static inline void push_tx(struct netqueue *q)
+{
+    queue_ask(&q->queue, q->tx.req_prod);
+    CRASH_POINT("netfront-tx-before-publish");
+    bool ring = ring_front_push(&q->tx);
+    CRASH_POINT("netfront-tx-after-publish");
+    if (ring)
+        queue_ring(&q->queue, 0);
+    queue_asked(&q->queue);
+}
+
+static void note_sent(struct netqueue *q, const struct netfront_packet *p, unsigned n)
+{
+    q->order++;
+    for (unsigned i = 0; i < n; i++) {
+        struct netqueue_sent *s = &q->sent[netbuf_at(&q->txbuf, p[i].data)];
+        *s = (struct netqueue_sent){ .order = q->order, .bytes = (uint16_t)p[i].bytes, .flags = p[i].flags,
+                                     .offset = (uint16_t)((uintptr_t)p[i].data & (HYP_PAGE_SIZE - 1)),
+                                     .gso_size = p[i].gso_size };
+        if (i + 1 < n)
+            s->next = (uint16_t)netbuf_at(&q->txbuf, p[i + 1].data);
+    }
+}
+
+/* One packet, of whatever kind; as send_chain(). */
+static inline int send_packet(struct netqueue *q, const struct netfront_packet *p, unsigned n,
+                              uint64_t *bytes)
+{
+    int k = p->flags & (NETFRONT_MORE | TX_GSO) ? send_chain(q, p, n, bytes) : send_one(q, p, bytes);
+    if (__builtin_expect(q->sent != NULL, 0) && k > 0)
+        note_sent(q, p, (unsigned)k);
+    return k;
+}
+
+/* ------------------------------------------------------------------- again */
+
+/* Packets whose first element is in flight, in their order. */
+static unsigned in_order(const struct netqueue *q, uint16_t head[NET_RING_SLOTS])
+{
+    unsigned n = 0;
+    for (uint32_t i = 0; i < q->txbuf.n && n < NET_RING_SLOTS; i++) {
+        if (q->txbuf.buf[i].owner != NETBUF_RING || !q->txbuf.buf[i].head)
+            continue;
+        unsigned at = n++;
+        for (; at > 0 && (int32_t)(q->sent[head[at - 1]].order - q->sent[i].order) > 0; at--)
+            head[at] = head[at - 1];
+        head[at] = (uint16_t)i;
+    }
+    return n;
+}
+
+/* The elements of a packet, its buffers the caller's again; 0: a part of it was answered. */
+static unsigned gather(struct netqueue *q, uint32_t at, struct netfront_packet p[NETFRONT_CHAIN_MAX])
+{
+    uint32_t order = q->sent[at].order;
+    unsigned n = 0;
+    bool more = true;
+    for (; more && n < NETFRONT_CHAIN_MAX; n++) {
+        const struct netqueue_sent *s = &q->sent[at];
+        if (q->txbuf.buf[at].owner != NETBUF_RING || s->order != order)
+            return 0;
+        p[n] = (struct netfront_packet){ .data = (uint8_t *)netbuf_data(&q->txbuf, at) + s->offset,
+                                         .bytes = s->bytes, .flags = s->flags, .gso_size = s->gso_size };
+        more = s->flags & NETFRONT_MORE;
+        at = s->next;
+    }
+    for (unsigned i = 0; i < n; i++)
+        q->txbuf.buf[netbuf_at(&q->txbuf, p[i].data)].owner = NETBUF_CALLER;
+    return n;
+}
+
+/* What was not answered in the connection before is sent in this one. */
+static void resend(struct netqueue *q)
+{
+    uint16_t head[NET_RING_SLOTS];
+    struct netfront_packet p[NETFRONT_CHAIN_MAX];
+    unsigned n = in_order(q, head);
+    uint32_t before = q->order;
+    uint64_t again = 0, lost = 0, bytes = 0;
+    for (unsigned i = 0; i < n; i++) {
+        unsigned k = gather(q, head[i], p);
+        bool sent = k > 0 && send_packet(q, p, k, &bytes) > 0;
+        again += sent;
+        for (unsigned e = 0; !sent && e < k; e++)
+            netbuf_back(&q->txbuf, p[e].data);
+        lost += !sent && k > 0;
+    }
+    for (uint32_t i = 0; i < q->txbuf.n; i++) /* parts */
+        if (q->txbuf.buf[i].owner == NETBUF_RING && (int32_t)(q->sent[i].order - before) <= 0) {
+            lost += q->txbuf.buf[i].head;
+            netbuf_free(&q->txbuf, i);
+        }
+    queue_count(&q->counters.tx_resent, again);
+    queue_count(&q->counters.tx_lost, lost);
+    push_tx(q);
+}
+
+void netqueue_meet(struct netqueue *q)
+{
+    if (q->seen)
+        lose_all(q);
+    q->seen = q->epoch;
+    netbufs_name(&q->txbuf, q->queue.grants);
+    netbufs_name(&q->rxbuf, q->queue.grants);
+    if (q->sent)
+        resend(q);
+    netqueue_post(q);
+    netqueue_push_rx(q);
+}
+
 int netqueue_send(struct netqueue *q, const struct netfront_packet *p, unsigned n)
 {
-    if (!netqueue_take(q) || (ring_front_free(&q->tx) < n && !reap(q))) {
+    if (!netqueue_take(q) || (ring_front_free(&q->tx) < n && !netqueue_reap(q))) {
         q->want_slots = 1; /* netqueue_idle() will tell when it is up */
         return queue_gone(&q->queue) ? -ENOTCONN : -ENETDOWN;
+    }
+    if (__builtin_expect(netqueue_hushed(q), 0)) {
+        q->want_slots = 1;
+        return netqueue_reap(q) ? netqueue_settle(q) : -ENETDOWN;
     }
     unsigned done = 0;
     uint64_t bytes = 0, packets = 0;
     int k = 0;
     q->want_slots = 0;
     for (; done < n; done += (unsigned)k, packets++) {
-        k = p[done].flags & (NETFRONT_MORE | TX_GSO) ? send_chain(q, p + done, n - done, &bytes)
-                                                     : send_one(q, p + done, &bytes);
+        k = send_packet(q, p + done, n - done, &bytes);
         if (k <= 0)
             break;
     }
@@ -283,23 +389,49 @@ int netqueue_send(struct netqueue *q, const struct netfront_packet *p, unsigned 
         return k;
     queue_count(&q->counters.tx_packets, packets);
     queue_count(&q->counters.tx_bytes, bytes);
-    if (ring_front_push(&q->tx))
-        queue_ring(&q->queue, 0);
+    push_tx(q);
     return (int)done;
 }
 
 uint32_t netqueue_in_flight(struct netqueue *q)
 {
-    return netqueue_take(q) && reap(q) ? NET_RING_SLOTS - ring_front_free(&q->tx) : 0;
+    return netqueue_take(q) && netqueue_reap(q) ? netqueue_flying(q) : 0;
 }
 
 /* ----------------------------------------------------------------- sleeping */
+
+int netqueue_settle(struct netqueue *q)
+{
+    if (netqueue_flying(q) == 0 && q->nheld == 0 && ring_front_waiting(&q->rx) == 0)
+        queue_let_go(&q->queue);
+    return 0;
+}
+
+/* The connection is to be finished: as netqueue_idle(). */
+static int idle_hushed(struct netqueue *q)
+{
+    uint32_t flying = netqueue_flying(q);
+    int waiting = ring_front_idle(&q->rx);
+    int answers = flying > 0 ? ring_front_idle_until(&q->tx, flying) : 0;
+    if (waiting == RING_LIES || answers == RING_LIES)
+        return RING_LIES;
+    if ((uint32_t)answers < flying)
+        answers = 0;
+    waiting += answers + (int)q->nheld;
+    if (waiting > 0)
+        return waiting;
+    if (flying == 0)
+        queue_let_go(&q->queue);
+    else
+        queue_rest(&q->queue, flying);
+    return 0;
+}
 
 /* Sending fell short: > 0 it may go on; else the backend will ring. RING_LIES. */
 static int may_send(struct netqueue *q)
 {
     for (;;) {
-        uint32_t flying = NET_RING_SLOTS - ring_front_free(&q->tx);
+        uint32_t flying = netqueue_flying(q);
         if ((q->want_slots && ring_front_free(&q->tx) >= q->want_slots)
             || (q->want_bufs && q->txbuf.nfree > 0)) {
             q->want_slots = q->want_bufs = 0; /* told once: it may not want to any more */
@@ -312,7 +444,7 @@ static int may_send(struct netqueue *q)
         int waiting = ring_front_idle_until(&q->tx, until < flying ? until : flying);
         if (waiting == RING_LIES || waiting == 0)
             return waiting;
-        if (!reap(q))
+        if (!netqueue_reap(q))
             return 0;
     }
 }
@@ -323,12 +455,18 @@ int netqueue_idle(struct netqueue *q)
     if (!netqueue_take(q))
         return queue_gone(&q->queue) ? -ENOTCONN : 0;
     bool rung = queue_take_rings(&q->queue);
-    if (!reap(q))
+    if (!netqueue_reap(q))
         return 0;
+    if (netqueue_hushed(q)) {
+        int left = idle_hushed(q);
+        if (left == RING_LIES)
+            goto bad_index;
+        return left;
+    }
     netqueue_post(q);
     netqueue_push_rx(q);
     int sending = q->want_slots | q->want_bufs ? may_send(q) : 0;
-    if (queue_state(&q->queue) != QUEUE_BUSY)
+    if (queue_state(&q->queue) == QUEUE_DOWN)
         goto down;
     int waiting = ring_front_idle(&q->rx);
     if (waiting == RING_LIES || sending == RING_LIES)
@@ -336,8 +474,8 @@ int netqueue_idle(struct netqueue *q)
     waiting += sending + (int)q->nheld;
     if (waiting == 0 && rung && queue_storm(&q->queue))
         goto storm;
-    if (waiting == 0)
-        queue_rest(&q->queue);
+    if (waiting == 0) /* packets may come: whoever ends it in order asks the owner first */
+        queue_rest(&q->queue, 1);
     return waiting;
 
 down:
@@ -384,7 +522,15 @@ void netqueue_destroy(struct netqueue *q)
 {
     netbufs_destroy(&q->rxbuf);
     netbufs_destroy(&q->txbuf);
+    free(q->sent);
+    q->sent = NULL;
     queue_destroy(&q->queue);
+}
+
+int netqueue_resend(struct netqueue *q)
+{
+    q->sent = calloc(q->txbuf.n, sizeof(*q->sent));
+    return q->sent ? 0 : -ENOMEM;
 }
 
 int netqueue_attach(struct netqueue *q, struct hyp_evtchn *const *channels, unsigned n)
@@ -395,6 +541,7 @@ int netqueue_attach(struct netqueue *q, struct hyp_evtchn *const *channels, unsi
     uint8_t *rings = (uint8_t *)hyp_pool_base(q->queue.grants) + (size_t)q->page * HYP_PAGE_SIZE;
     ring_front_init(&q->tx, rings, HYP_PAGE_SIZE, NET_TX_SLOT_BYTES);
     ring_front_init(&q->rx, rings + HYP_PAGE_SIZE, HYP_PAGE_SIZE, NET_RX_SLOT_BYTES);
+    q->queue.answered = &q->tx.shared->rsp_prod;
     if (++q->epoch == 0)
         q->epoch = 1;
     return 0;

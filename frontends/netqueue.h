@@ -14,7 +14,10 @@
  * nothing to do, whatever is in flight: so a queue whose user sleeps, or never
  * comes, keeps no NIC from reconnecting.  The first call on a new connection
  * takes the buffers back that were on the old one's rings, and posts receive
- * buffers anew.
+ * buffers anew.  What was sent and not answered is lost, or, if the NIC is told
+ * so, sent again, in its order and before anything new: it may arrive twice then.
+ * A connection that is finished in order loses nothing and needs none of that:
+ * netqueue_send() takes nothing more, and answers are awaited.
  */
 #ifndef BULKHEAD_NETQUEUE_H
 #define BULKHEAD_NETQUEUE_H
@@ -51,9 +54,17 @@ enum netqueue_lie {
     NETQUEUE_LIES
 };
 
+/* A packet's element that is in flight: enough to send it again. */
+struct netqueue_sent {
+    uint32_t order;        /* of its packet                                        */
+    uint16_t offset, bytes;
+    uint16_t flags, gso_size;
+    uint16_t next;         /* buffer of the next element, when flags say MORE      */
+};
+
 /* As queue_count(). */
 struct netqueue_counters {
-    uint64_t tx_packets, tx_bytes, tx_errors, tx_lost;
+    uint64_t tx_packets, tx_bytes, tx_errors, tx_lost, tx_resent;
     uint64_t rx_packets, rx_bytes, rx_errors;
     uint64_t lies[NETQUEUE_LIES];
 };
@@ -68,6 +79,8 @@ struct netqueue {
     struct netbufs txbuf;
     uint32_t id_step;      /* power of two, no less than send buffers              */
     uint32_t tx_extras;    /* slots in flight that hold no packet's data           */
+    struct netqueue_sent *sent; /* of each send buffer; NULL: what is lost is lost */
+    uint32_t order;        /* of the packet sent last                              */
     uint32_t want_slots;   /* netqueue_send() fell short of these; 0: it did not   */
     uint32_t want_bufs;    /* netqueue_get() fell short                            */
 
@@ -90,6 +103,10 @@ struct netqueue {
 int netqueue_init(struct netqueue *q, struct hyp_pool *grants, uint32_t page, uint32_t pages,
                   const struct netqueue_terms *terms, int control_fd);
 void netqueue_destroy(struct netqueue *q);
+
+/* Control thread, before the first use: what is in flight when a connection ends is
+ * sent again in the next one. -ENOMEM. */
+int netqueue_resend(struct netqueue *q);
 
 /* Control thread, DRAINED: makes the rings anew and takes the channels over, on
  * success; one channel for each direction, or one for both. */
@@ -115,18 +132,39 @@ void netqueue_drop(struct netqueue *q);
 void netqueue_meet(struct netqueue *q);
 /* The owner caught the backend; nothing of the connection is left. */
 void netqueue_caught(struct netqueue *q, enum netqueue_lie lie);
+/* Takes all answers to what was sent; false: the backend was caught. */
+bool netqueue_reap(struct netqueue *q);
 /* Puts free receive buffers on the ring; tells the backend of them. */
 void netqueue_post(struct netqueue *q);
 void netqueue_push_rx(struct netqueue *q);
 
-/* The owner takes the rings; false: there is no connection. */
+/* HUSHED: lets go when nothing is left on the rings; 0. */
+int netqueue_settle(struct netqueue *q);
+
+/* The connection is to be finished: nothing new goes on the rings. */
+static inline bool netqueue_hushed(const struct netqueue *q)
+{
+    return __atomic_load_n(&q->queue.state, __ATOMIC_RELAXED) == QUEUE_HUSHED;
+}
+
+/* Slots of what was sent and not answered yet, or not looked at. */
+static inline uint32_t netqueue_flying(const struct netqueue *q)
+{
+    return q->tx.req_prod - q->tx.rsp_cons;
+}
+
+/* The owner takes the rings, if only to finish; false: there is no connection. */
 static inline bool netqueue_take(struct netqueue *q)
 {
-    if (queue_take(&q->queue)) {
-        if (q->seen != q->epoch)
-            netqueue_meet(q);
+    enum queue_grip grip = queue_take(&q->queue);
+    if (grip != QUEUE_NOTHING && q->seen == q->epoch)
+        return true;
+    if (grip == QUEUE_WORKS) {
+        netqueue_meet(q);
         return true;
     }
+    if (grip == QUEUE_FINISHES) /* nothing of ours ever was on these rings */
+        queue_let_go(&q->queue);
     netqueue_drop(q);
     return false;
 }

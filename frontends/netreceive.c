@@ -3,8 +3,12 @@
 
 #include <errno.h>
 
+#include "../hyp-shim/crash.h"
+
 void netqueue_post(struct netqueue *q)
 {
+    if (netqueue_hushed(q))
+        return;
     while (q->rxbuf.nfree > 0 && ring_front_free(&q->rx) > 0) {
         uint32_t i = netbuf_take(&q->rxbuf, NETBUF_RING);
         q->posted[q->rx.req_prod & (NET_RING_SLOTS - 1)] = (uint16_t)i;
@@ -207,14 +211,19 @@ int netqueue_receive(struct netqueue *q, struct netfront_packet *out, unsigned n
     int lie = NETQUEUE_BAD_INDEX;
     if (waiting > 0) {
         uint32_t most = n - r.elements;
-        q->queue.idle_rings = 0;
+        queue_answer(&q->queue);
         ring_front_prefetch(&q->rx, (uint32_t)waiting < most ? (uint32_t)waiting : most);
         lie = take_packets(q, out, n, waiting, &r);
+        CRASH_POINT("netfront-rx-after-copy");
         queue_count(&q->counters.rx_packets, r.packets);
         queue_count(&q->counters.rx_bytes, r.bytes);
     } else if (waiting == 0) {
-        netqueue_post(q);
-        netqueue_push_rx(q);
+        if (!netqueue_hushed(q)) {
+            netqueue_post(q);
+            netqueue_push_rx(q);
+        } else if (netqueue_reap(q)) {
+            netqueue_settle(q);
+        }
         return (int)r.elements;
     }
     if (lie != NETQUEUE_LIES)
@@ -228,6 +237,7 @@ void netqueue_release(struct netqueue *q, const struct netfront_packet *p, unsig
         netbuf_back(&q->rxbuf, p[i].data);
     if (!netqueue_take(q))
         return;
+    CRASH_POINT("netfront-rx-repost");
     netqueue_post(q);
     if ((uint32_t)(q->rx.req_prod - q->rx.req_pushed) >= q->batch)
         netqueue_push_rx(q);

@@ -14,6 +14,6 @@
 #include "nic.h"
 
 /* As accept_offer of struct device_class. */
-int netterms_accept_offer(struct device *d);
+int netterms_accept_offer(struct link *l);
 
 #endif

@@ -10,6 +10,7 @@ struct netfront {
     struct device device;
     struct netfront_options want; /* attach and device are not kept              */
     unsigned queue_pages;         /* of the pool, for each queue                 */
+    bool resend;                  /* what is in flight at the end of a connection */
     struct netqueue_terms terms;
     struct netfront_info info;
     struct netqueue queues[NET_QUEUES_MAX];

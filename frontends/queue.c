@@ -4,9 +4,17 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define IDLE_RINGS_MAX 1000u
+
+uint64_t queue_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
 
 static void ring_eventfd(int fd)
 {
@@ -53,6 +61,8 @@ int queue_attach(struct queue *q, struct hyp_evtchn *const *channels, unsigned n
         q->channel[i] = channels[i];
     q->nchannels = n;
     q->idle_rings = 0;
+    __atomic_store_n(&q->asked, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&q->first_ns, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&q->lie, NULL, __ATOMIC_RELAXED);
     return 0;
 }
@@ -65,9 +75,9 @@ void queue_start(struct queue *q)
 void queue_stop(struct queue *q)
 {
     for (;;) {
-        if (queue_move(q, QUEUE_IDLE, QUEUE_DRAINED))
+        if (queue_move(q, QUEUE_IDLE, QUEUE_DRAINED) || queue_move(q, QUEUE_QUIET, QUEUE_DRAINED))
             return;
-        if (queue_move(q, QUEUE_BUSY, QUEUE_DOWN)) {
+        if (queue_move(q, QUEUE_BUSY, QUEUE_DOWN) || queue_move(q, QUEUE_HUSHED, QUEUE_DOWN)) {
             queue_kick(q);
             return;
         }
@@ -77,6 +87,22 @@ void queue_stop(struct queue *q)
     }
 }
 
+void queue_hush(struct queue *q)
+{
+    while (!queue_move(q, QUEUE_BUSY, QUEUE_HUSHED)) {
+        if (queue_move(q, QUEUE_IDLE, QUEUE_QUIET)) {
+            /* An owner that took it meanwhile puts nothing there any more. */
+            if (__atomic_load_n(&q->left, __ATOMIC_RELAXED) == 0 && queue_move(q, QUEUE_QUIET, QUEUE_DRAINED))
+                return;
+            break;
+        }
+        uint32_t s = queue_state(q);
+        if (s != QUEUE_BUSY && s != QUEUE_IDLE)
+            return;
+    }
+    queue_kick(q);
+}
+
 bool queue_drained(const struct queue *q)
 {
     return queue_state(q) == QUEUE_DRAINED;
@@ -84,6 +110,7 @@ bool queue_drained(const struct queue *q)
 
 void queue_detach(struct queue *q)
 {
+    q->answered = NULL;
     for (; q->nchannels > 0; q->nchannels--) {
         struct hyp_evtchn *channel = q->channel[q->nchannels - 1];
         epoll_ctl(q->epoll_fd, EPOLL_CTL_DEL, hyp_evtchn_fd(channel), NULL);
@@ -105,18 +132,57 @@ void queue_kick(struct queue *q)
 
 /* ------------------------------------------------------------------- owner */
 
-void queue_rest(struct queue *q)
+enum queue_grip queue_take_hushed(struct queue *q)
 {
-    if (!queue_move(q, QUEUE_BUSY, QUEUE_IDLE) && queue_move(q, QUEUE_DOWN, QUEUE_DRAINED))
-        ring_eventfd(q->control_fd);
+    return queue_state(q) == QUEUE_HUSHED || queue_move(q, QUEUE_QUIET, QUEUE_HUSHED) ? QUEUE_FINISHES
+                                                                                       : QUEUE_NOTHING;
 }
 
-void queue_caught(struct queue *q, const char *lie)
+void queue_rest(struct queue *q, uint32_t left)
+{
+    __atomic_store_n(&q->left, left, __ATOMIC_RELAXED);
+    for (;;) {
+        uint32_t s = queue_state(q);
+        if (s != QUEUE_BUSY && s != QUEUE_HUSHED && s != QUEUE_DOWN)
+            return;
+        uint32_t to = s == QUEUE_BUSY ? QUEUE_IDLE : s == QUEUE_HUSHED && left ? QUEUE_QUIET : QUEUE_DRAINED;
+        if (!queue_move(q, s, to))
+            continue;
+        if (to == QUEUE_DRAINED)
+            queue_call(q);
+        return;
+    }
+}
+
+void queue_let_go(struct queue *q)
+{
+    if (queue_move(q, QUEUE_HUSHED, QUEUE_DRAINED))
+        queue_call(q);
+}
+
+void queue_caught(struct queue *q, const struct queue_lie *lie)
 {
     __atomic_store_n(&q->lie, lie, __ATOMIC_RELAXED);
-    queue_move(q, QUEUE_BUSY, QUEUE_DOWN);
+    __atomic_store_n(&q->lies, __atomic_load_n(&q->lies, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+    if (!queue_move(q, QUEUE_BUSY, QUEUE_DOWN))
+        queue_move(q, QUEUE_HUSHED, QUEUE_DOWN);
     queue_kick(q);
+    queue_call(q);
+}
+
+void queue_call(struct queue *q)
+{
     ring_eventfd(q->control_fd);
+}
+
+void queue_note_first(struct queue *q)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    q->await_first = 0;
+    __atomic_store_n(&q->first_ns, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+                     __ATOMIC_RELEASE);
+    queue_call(q);
 }
 
 void queue_ring(struct queue *q, unsigned i)

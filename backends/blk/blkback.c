@@ -29,21 +29,45 @@ static int connect_vbd(struct backend_device *d, const char **what)
     return vbd_connect(vbd_of(d), blkback.nworkers, what);
 }
 
-static void attach(struct backend_device *d)
+/* To the worker of each queue, about it. */
+static void post_all(struct backend_device *d, enum mail_kind kind)
 {
     struct vbd *v = vbd_of(d);
     unsigned first = (unsigned)(v - blkback.vbd);
-    for (unsigned i = 0; i < v->nqueues; i++) {
-        v->queue[i].worker = &blkback.workers[(first + i) % blkback.nworkers];
-        mail_post(&v->queue[i].worker->in, MAIL_ATTACH, v->queue[i].q);
-    }
+    for (unsigned i = 0; i < v->nqueues; i++)
+        mail_post(&blkback.workers[(first + i) % blkback.nworkers].in, kind, v->queue[i].q);
+}
+
+static void arm(struct backend_device *d)
+{
+    vbd_of(d)->armed = true;
+    post_all(d, MAIL_ARM);
+}
+
+static void attach(struct backend_device *d)
+{
+    post_all(d, MAIL_ATTACH);
 }
 
 static void detach(struct backend_device *d)
 {
+    post_all(d, MAIL_DETACH);
+}
+
+/* Who was armed has not heard of what only the disk knows. */
+static int write_geometry(struct backend_device *d)
+{
     struct vbd *v = vbd_of(d);
-    for (unsigned i = 0; i < v->nqueues; i++)
-        mail_post(&v->queue[i].worker->in, MAIL_DETACH, v->queue[i].q);
+    int err = v->armed ? write_features(d) : 0;
+    v->armed = false;
+    return err < 0 ? err : vbd_write_geometry(v);
+}
+
+static unsigned ping(void)
+{
+    for (unsigned i = 0; i < blkback.nworkers; i++)
+        mail_post(&blkback.workers[i].in, MAIL_PING, NULL);
+    return blkback.nworkers;
 }
 
 static void returned(struct vbd *v, struct blk_queue *q)
@@ -57,6 +81,7 @@ static void returned(struct vbd *v, struct blk_queue *q)
     if (!all)
         return;
     v->nqueues = 0;
+    v->armed = false;
     backend_closed(&v->dev);
 }
 
@@ -67,11 +92,12 @@ void blkback_mail(void)
     for (unsigned i = 0; i < blkback.nworkers; i++) {
         while (mail_take(&blkback.workers[i].out, &m)) {
             struct blk_queue *q = m.what;
-            struct vbd *v = q->owner;
-            if (m.kind == MAIL_DETACHED)
-                returned(v, q);
+            if (m.kind == MAIL_PONG)
+                heartbeat_answered();
+            else if (m.kind == MAIL_DETACHED)
+                returned(q->owner, q);
             else
-                backend_broken(&v->dev, q->why);
+                backend_broken(&((struct vbd *)q->owner)->dev, q->why);
         }
     }
 }
@@ -89,9 +115,12 @@ static const struct backend_class vbd_class = {
     .close = close_disk,
     .write_features = write_features,
     .connect = connect_vbd,
+    .arm = arm,
     .attach = attach,
     .detach = detach,
+    .write_geometry = write_geometry,
     .write_stats = write_stats,
+    .ping = ping,
 };
 
 int blkback_init(struct hyp *hyp, struct store *store, struct worker *workers, unsigned nworkers)

@@ -290,6 +290,14 @@ void blk_data_register(struct blk_queue *q)
         q->bounce_buffer = q->dev->ops->buffer_add(q->dev, q->bounce, BLK_BOUNCE_PAGES * HYP_PAGE_SIZE);
 }
 
+void blk_data_register_granted(struct blk_queue *q)
+{
+    struct hyp_range range;
+    if (q->grants == BLK_GRANTS_PERSISTENT && hyp_map_range(q->map, q->ring.shared, &range) == 0 &&
+        range.id < BLK_RANGES)
+        q->range_buffer[range.id] = (int16_t)q->dev->ops->buffer_add(q->dev, range.base, range.bytes);
+}
+
 void blk_data_unregister(struct blk_queue *q)
 {
     for (unsigned i = 0; i < BLK_RANGES; i++)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "../../hyp-shim/crash.h"
 #include "blkring.h"
 
 /* <xen/io/blkif.h>'s response has padding; here every byte has a name and a
@@ -35,7 +36,7 @@ int blk_queue_create(struct blk_queue **out, const struct blk_queue_config *cfg)
     q->evtchn = cfg->evtchn;
     q->grants = cfg->grants;
     q->weight = cfg->weight;
-    q->disk = *cfg->disk;
+    q->disk = cfg->disk;
     q->rest_tail = &q->rest;
     /* Taken from the end: the first requests are the ones that get used. */
     for (unsigned i = 0; i < BLK_REQUESTS; i++)
@@ -66,15 +67,33 @@ void blk_queue_use(struct blk_queue *q, struct blkdev *dev)
     blk_data_register(q);
 }
 
+void blk_queue_arm(struct blk_queue *q, struct uring *uring, struct blkdev_done *done)
+{
+    q->armed = true;
+    blkdev_file_prepare(&q->device.file, uring, done);
+    blk_queue_use(q, &q->device.file.dev);
+    blk_data_register_granted(q);
+}
+
+void blk_queue_start(struct blk_queue *q)
+{
+    q->armed = false;
+    ring_back_restart(&q->ring);
+}
+
 int blk_queue_open(struct blk_queue *q, struct uring *uring, struct blkdev_done *done)
 {
-    if (q->disk.kind == BLK_DISK_RAM) {
-        blkdev_ram_open(&q->device.ram, q->disk.ram, &q->disk.geo, done);
+    const struct blk_disk *disk = q->disk;
+
+    if (disk->kind == BLK_DISK_RAM) {
+        blkdev_ram_open(&q->device.ram, disk->ram, &disk->geo, done);
         blk_queue_use(q, &q->device.ram.dev);
         return 0;
     }
-    int err = blkdev_file_open(&q->device.file, uring, q->disk.fd, &q->disk.geo, done);
-    if (err == 0)
+    if (!q->dev)
+        blkdev_file_prepare(&q->device.file, uring, done);
+    int err = blkdev_file_open(&q->device.file, disk->fd, &disk->geo);
+    if (err == 0 && !q->dev)
         blk_queue_use(q, &q->device.file.dev);
     return err;
 }
@@ -174,6 +193,7 @@ void blk_queue_done(struct blk_req *r)
 {
     struct blk_queue *q = r->queue;
 
+    CRASH_POINT("blk-after-completion");
     q->inflight -= r->cost;
     if (r->io.error == 0 && r->started < r->bytes)
         put_rest(q, r);
@@ -185,9 +205,15 @@ void blk_queue_push(struct blk_queue *q)
 {
     if (hyp_map_faulted(q->map))
         blk_queue_break(q, "granted memory went away");
-    if (q->broken || !ring_back_push(&q->ring))
+    if (q->broken || q->ring.rsp_prod == q->ring.rsp_pushed)
+        return;
+    CRASH_POINT("blk-before-publish");
+    bool ring = ring_back_push(&q->ring);
+    CRASH_POINT("blk-after-publish");
+    if (!ring)
         return;
     hyp_evtchn_notify(q->evtchn);
+    CRASH_POINT("blk-after-notify");
     blk_count(&q->count.doorbells, 1);
 }
 
@@ -292,6 +318,7 @@ static enum blk_turn take_request(struct blk_queue *q, struct blk_budget *b)
     }
     b->requests--;
     ring_back_copy_request(&q->ring, &q->wire);
+    CRASH_POINT("blk-after-copy");
     if (--q->waiting > 1)
         ring_back_prefetch(&q->ring);
     q->idle_rings = 0;
@@ -301,6 +328,7 @@ static enum blk_turn take_request(struct blk_queue *q, struct blk_budget *b)
         b->cost -= BLK_COST_REQUEST;
     }
     q->held = status == BLKIF_RSP_OKAY;
+    CRASH_POINT("blk-after-check");
     return BLK_TURN_MORE;
 
 bad_index: /* CVE-2010-4247: more requests than the ring has room for */

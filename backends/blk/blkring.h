@@ -63,7 +63,7 @@ struct blk_counters {
 
 enum blk_grants { BLK_GRANTS_PERSISTENT, BLK_GRANTS_COPY, BLK_GRANTS_MAP };
 
-/* What all queues of one disk share; constant while they live. */
+/* What all queues of one disk share; constant while a worker serves one. */
 struct blk_disk {
     enum { BLK_DISK_RAM = 1, BLK_DISK_FILE } kind;
     int fd;
@@ -116,7 +116,7 @@ struct blk_queue {
     struct hyp_evtchn *evtchn;
     enum blk_grants grants;
     uint32_t weight;             /* 1..1000, 100 is usual                           */
-    struct blk_disk disk;
+    const struct blk_disk *disk; /* the worker's from blk_queue_open() on           */
     void *owner;                 /* the vbd; not looked at here                     */
 
     /* the worker's */
@@ -130,6 +130,8 @@ struct blk_queue {
     bool broken, draining, touched;
     bool reported;               /* worker.c: the control thread knows it is broken   */
     bool deaf;                   /* worker.c: the frontend's end of the channel is gone */
+    bool armed;                  /* waits for its disk and its first doorbell       */
+    bool opened;                 /* armed: has its disk                             */
     const char *why;             /* it is broken, in words                          */
     struct blk_cmd cmd;
     struct blk_req *rest, **rest_tail; /* requests with more to give to the device  */
@@ -138,7 +140,7 @@ struct blk_queue {
     uint64_t deficit;            /* sched.c                                         */
     uint32_t last_active;        /* sched.c: turn number                            */
     uint32_t idle_rings;         /* worker.c: doorbells in a row for nothing        */
-    struct blk_queue *next_touched, *next_draining;
+    struct blk_queue *next_touched, *next_draining, *next_armed;
     struct blk_counters count;
 
     union {
@@ -176,7 +178,7 @@ struct blk_queue_config {
     struct hyp_evtchn *evtchn;
     enum blk_grants grants;
     uint32_t weight;
-    const struct blk_disk *disk;
+    const struct blk_disk *disk; /* outlives the queue                              */
 };
 /*
  * Control thread.  One mapping holds all that a queue needs, so an idle table
@@ -188,6 +190,11 @@ int blk_queue_create(struct blk_queue **out, const struct blk_queue_config *cfg)
 /* Control thread, after the worker gave it back. */
 void blk_queue_destroy(struct blk_queue *q);
 
+/* Worker: makes all that can be made before the disk is there: registers what the
+ * frontend granted.  blk_queue_open() follows, at some time. */
+void blk_queue_arm(struct blk_queue *q, struct uring *uring, struct blkdev_done *done);
+/* Worker: an armed queue has its disk and was rung: it begins where its ring does. */
+void blk_queue_start(struct blk_queue *q);
 /* Worker: opens the disk on its own ring; finished requests go to done. */
 int blk_queue_open(struct blk_queue *q, struct uring *uring, struct blkdev_done *done);
 /* The same with a device that the caller made. */
@@ -239,6 +246,8 @@ int blk_data_fetch(struct blk_queue *q, grant_ref_t ref, void *dst, size_t bytes
 /* Private and registered memory: made with the queue or the device. */
 int blk_data_bounce(struct blk_queue *q);
 void blk_data_register(struct blk_queue *q);
+/* What a persistent frontend granted together with its ring, ahead of its requests. */
+void blk_data_register_granted(struct blk_queue *q);
 void blk_data_unregister(struct blk_queue *q);
 
 #endif

@@ -122,7 +122,7 @@ void blkdev_ram_open(struct blkdev_ram *ram, void *base, const struct blkdev_geo
 struct blkdev_file {
     struct blkdev dev;
     struct uring *uring;
-    int slot; /* in the ring's table of files */
+    int fd; /* the disk's, or -1 */
 };
 /*
  * What an open descriptor is.  Needs lseek, ioctl and, for a regular file that
@@ -130,8 +130,10 @@ struct blkdev_file {
  * device, EINVAL tells that 512 bytes are too little for direct I/O there.
  */
 int file_geometry(int fd, bool readonly, struct blkdev_geometry *geo);
-/* On the worker's own thread. -ENFILE: the ring's table is full. */
-int blkdev_file_open(struct blkdev_file *file, struct uring *uring, int fd,
-                     const struct blkdev_geometry *geo, struct blkdev_done *done);
+/* On the worker's own thread, as all that follows.  Memory can be registered from
+ * here on, requests be submitted after blkdev_file_open(). */
+void blkdev_file_prepare(struct blkdev_file *file, struct uring *uring, struct blkdev_done *done);
+/* -ENFILE: the ring's table is full; it stays prepared. */
+int blkdev_file_open(struct blkdev_file *file, int fd, const struct blkdev_geometry *geo);
 
 #endif

@@ -67,19 +67,19 @@ int file_geometry(int fd, bool readonly, struct blkdev_geometry *geo)
 
 /* -------------------------------------------------------------- requests */
 
-static void prepare_transfer(struct io_uring_sqe *sqe, int slot, struct blkdev_io *io)
+static void prepare_transfer(struct io_uring_sqe *sqe, int fd, struct blkdev_io *io)
 {
     bool write = io->op == BLKDEV_WRITE;
     uint64_t at = io->offset + io->progress;
     struct iovec *v = io->iov;
 
     if (io->niov > 1)
-        io_uring_prep_rw(write ? IORING_OP_WRITEV : IORING_OP_READV, sqe, slot, v, io->niov, at);
+        io_uring_prep_rw(write ? IORING_OP_WRITEV : IORING_OP_READV, sqe, fd, v, io->niov, at);
     else if (io->buffer >= 0)
-        io_uring_prep_rw(write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED, sqe, slot, v->iov_base,
+        io_uring_prep_rw(write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED, sqe, fd, v->iov_base,
                          (unsigned)v->iov_len, at);
     else
-        io_uring_prep_rw(write ? IORING_OP_WRITE : IORING_OP_READ, sqe, slot, v->iov_base,
+        io_uring_prep_rw(write ? IORING_OP_WRITE : IORING_OP_READ, sqe, fd, v->iov_base,
                          (unsigned)v->iov_len, at);
     if (io->niov == 1 && io->buffer >= 0)
         sqe->buf_index = (uint16_t)io->buffer;
@@ -94,40 +94,39 @@ static uint64_t chunk(const struct blkdev_io *io, uint64_t max)
 }
 
 /* Zeroes by fallocate while that works, by writing them from then on. */
-static void prepare_zeroes(struct io_uring_sqe *sqe, int slot, struct blkdev_io *io)
+static void prepare_zeroes(struct io_uring_sqe *sqe, int fd, struct blkdev_io *io)
 {
     uint64_t at = io->offset + io->progress;
     int mode = io->flags & BLKDEV_MAY_UNMAP ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
 
     if (io->buffer == BLKDEV_NO_BUFFER)
-        io_uring_prep_fallocate(sqe, slot, mode | FALLOC_FL_KEEP_SIZE, (off_t)at,
+        io_uring_prep_fallocate(sqe, fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)at,
                                 (off_t)chunk(io, FILE_CHUNK_MAX));
     else
-        io_uring_prep_write(sqe, slot, zeroes, (unsigned)chunk(io, ZERO_BYTES), at);
+        io_uring_prep_write(sqe, fd, zeroes, (unsigned)chunk(io, ZERO_BYTES), at);
 }
 
 static bool start(struct uring *u, struct blkdev_io *io)
 {
-    int slot = ((struct blkdev_file *)io->dev)->slot;
+    int fd = ((struct blkdev_file *)io->dev)->fd;
     struct io_uring_sqe *sqe = uring_sqe(u);
     if (!sqe)
         return false;
     switch (io->op) {
     case BLKDEV_READ:
     case BLKDEV_WRITE:
-        prepare_transfer(sqe, slot, io);
+        prepare_transfer(sqe, fd, io);
         break;
     case BLKDEV_FLUSH:
-        io_uring_prep_fsync(sqe, slot, IORING_FSYNC_DATASYNC);
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
     case BLKDEV_DISCARD:
-        io_uring_prep_fallocate(sqe, slot, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+        io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                 (off_t)(io->offset + io->progress), (off_t)chunk(io, FILE_CHUNK_MAX));
         break;
     default:
-        prepare_zeroes(sqe, slot, io);
+        prepare_zeroes(sqe, fd, io);
     }
-    sqe->flags |= IOSQE_FIXED_FILE;
     io_uring_sqe_set_data(sqe, io);
     return true;
 }
@@ -206,21 +205,22 @@ static void file_buffer_remove(struct blkdev *dev, int buffer)
 
 static void file_close(struct blkdev *dev)
 {
-    struct blkdev_file *file = (struct blkdev_file *)dev;
-    uring_file_remove(file->uring, file->slot);
     dev->ops = NULL;
 }
 
 static const struct blkdev_ops file_ops = { .submit = file_submit, .buffer_add = file_buffer_add,
                                             .buffer_remove = file_buffer_remove, .close = file_close };
 
-int blkdev_file_open(struct blkdev_file *file, struct uring *uring, int fd,
-                     const struct blkdev_geometry *geo, struct blkdev_done *done)
+void blkdev_file_prepare(struct blkdev_file *file, struct uring *uring, struct blkdev_done *done)
 {
-    int slot = uring_file_add(uring, fd);
-    if (slot < 0)
-        return slot;
-    *file = (struct blkdev_file){ .dev = { .ops = &file_ops, .done = done, .geo = *geo },
-                                  .uring = uring, .slot = slot };
+    *file = (struct blkdev_file){ .dev = { .ops = &file_ops, .done = done }, .uring = uring, .fd = -1 };
+}
+
+int blkdev_file_open(struct blkdev_file *file, int fd, const struct blkdev_geometry *geo)
+{
+    if (!file->uring->open)
+        return -ENOSYS;
+    file->fd = fd;
+    file->dev.geo = *geo;
     return 0;
 }

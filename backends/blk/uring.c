@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "../../hyp-shim/crash.h"
 #include "uring.h"
 
 /* Tried in order; an older kernel refuses flags that it does not know with EINVAL.
@@ -38,9 +39,8 @@ static int restrict_ring(struct uring *u)
     static const uint8_t sqe_ops[] = { IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV,
                                        IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED, IORING_OP_FSYNC,
                                        IORING_OP_FALLOCATE };
-    static const uint8_t register_ops[] = { IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_BUFFERS_UPDATE,
-                                            IORING_REGISTER_ENABLE_RINGS };
-    enum { SQE_OPS = sizeof(sqe_ops), REGISTER_OPS = sizeof(register_ops), FLAGS = 2 };
+    static const uint8_t register_ops[] = { IORING_REGISTER_BUFFERS_UPDATE, IORING_REGISTER_ENABLE_RINGS };
+    enum { SQE_OPS = sizeof(sqe_ops), REGISTER_OPS = sizeof(register_ops), FLAGS = 1 };
     struct io_uring_restriction r[SQE_OPS + REGISTER_OPS + FLAGS];
     unsigned n = 0;
 
@@ -53,10 +53,7 @@ static int restrict_ring(struct uring *u)
         r[n].opcode = IORING_RESTRICTION_REGISTER_OP;
         r[n].register_op = register_ops[i];
     }
-    r[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-    r[n++].sqe_flags = IOSQE_FIXED_FILE;
-    r[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
-    r[n++].sqe_flags = IOSQE_FIXED_FILE;
+    r[n++].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED; /* none */
     return register_op(u, IORING_REGISTER_RESTRICTIONS, r, n);
 }
 
@@ -68,10 +65,6 @@ int uring_open(struct uring *u, struct blkdev_done *done, const char **step)
     int err = make_ring(u);
     if (err < 0)
         return err;
-    *step = "io_uring: table of files";
-    err = io_uring_register_files_sparse(&u->ring, URING_FILES);
-    if (err < 0)
-        goto undo;
     /* Without a table of buffers (an older kernel) requests take the plain path. */
     u->buffers = io_uring_register_buffers_sparse(&u->ring, URING_BUFFERS) == 0;
     *step = "io_uring: restrictions";
@@ -117,28 +110,6 @@ static int take_number(uint64_t *used, unsigned words)
 static void give_number(uint64_t *used, int n)
 {
     used[n / 64] &= ~(1ull << (n % 64));
-}
-
-int uring_file_add(struct uring *u, int fd)
-{
-    if (!u->open)
-        return -ENOSYS;
-    int slot = take_number(u->file_used, URING_FILES / 64);
-    if (slot < 0)
-        return -ENFILE;
-    int err = io_uring_register_files_update(&u->ring, (unsigned)slot, &fd, 1);
-    if (err < 0) {
-        give_number(u->file_used, slot);
-        return err;
-    }
-    return slot;
-}
-
-void uring_file_remove(struct uring *u, int slot)
-{
-    int none = -1;
-    io_uring_register_files_update(&u->ring, (unsigned)slot, &none, 1);
-    give_number(u->file_used, slot);
 }
 
 static int set_buffer(struct uring *u, int buffer, void *base, size_t bytes)
@@ -201,6 +172,7 @@ void uring_turn(struct uring *u)
         /* What the kernel does not take now (EAGAIN, EBUSY) it is told again next turn. */
         if (io_uring_submit_and_get_events(&u->ring) >= 0)
             u->unsubmitted = io_uring_sq_ready(&u->ring);
+        CRASH_POINT("blk-after-submit");
     } else if (kernel_has_news(u)) {
         io_uring_get_events(&u->ring);
     }

@@ -4,8 +4,13 @@
  *
  * The ring would otherwise be a way around seccomp, so it is made disabled,
  * restricted, then enabled: for the rest of its life it takes reads, writes,
- * fsync and fallocate on registered files, and its tables of files and buffers
- * may be changed; nothing else.  It is made, used and closed by one thread.
+ * fsync and fallocate, and its table of buffers may be changed; nothing else.  It
+ * is made, used and closed by one thread.
+ *
+ * Files are not registered with it.  What is registered goes with the ring, and that
+ * goes tens of milliseconds after its process (a grace period of RCU); a descriptor
+ * goes with its process and the last request, and that is what the next incarnation
+ * waits for.
  */
 #ifndef BULKHEAD_BLK_URING_H
 #define BULKHEAD_BLK_URING_H
@@ -18,7 +23,6 @@
  * cache. */
 #define URING_SQ_ENTRIES 64u
 #define URING_CQ_ENTRIES 1024u /* also the limit of requests in flight */
-#define URING_FILES      1024u
 #define URING_BUFFERS    512u
 
 struct uring {
@@ -28,7 +32,7 @@ struct uring {
     unsigned unsubmitted;   /* of those, written to the queue but not told    */
     bool open, deferred;    /* deferred: completions need a call (DEFER_TASKRUN) */
     bool buffers;           /* the kernel has a table of buffers for us       */
-    uint64_t file_used[URING_FILES / 64], buffer_used[URING_BUFFERS / 64];
+    uint64_t buffer_used[URING_BUFFERS / 64];
 };
 
 /* On the worker's thread, before the jail is sealed.  On failure *step names
@@ -45,9 +49,7 @@ int uring_fd(const struct uring *u);
  */
 void uring_turn(struct uring *u);
 
-/* Tables. A number, or a negative errno. */
-int uring_file_add(struct uring *u, int fd);
-void uring_file_remove(struct uring *u, int slot);
+/* The table. A number, or a negative errno. */
 int uring_buffer_add(struct uring *u, void *base, size_t bytes);
 void uring_buffer_remove(struct uring *u, int buffer);
 

@@ -14,13 +14,15 @@ struct vbd_queue {
     struct hyp_evtchn *evtchn;
     void *ring;
     unsigned pages;
-    struct worker *worker; /* that has it; NULL: ours */
 };
 
 struct vbd {
     struct backend_device dev;
     struct blk_disk disk;
+    bool known;            /* what the toolstack says of the disk was read         */
+    uint64_t ram_bytes;
     uint32_t weight;
+    bool armed;            /* its queues are with the workers, or were, without it  */
     unsigned nqueues;
     struct vbd_queue queue[BLK_MAX_QUEUES];
     struct blk_counters past;      /* of queues that are gone                     */
@@ -36,7 +38,8 @@ struct blkback {
 /* ----------------------------------------------------------------- vbddisk.c */
 
 /* Opens what B/params names: device:N or ram:BYTES. -EAGAIN: the device is not
- * open yet, HYP_EV_DEVICE will say when. Else *what says what is wrong. */
+ * open yet, HYP_EV_DEVICE will say when; from then on nothing of the store is
+ * needed. Else *what says what is wrong. */
 int vbd_disk_open(struct vbd *v, const char **what);
 void vbd_disk_close(struct vbd *v);
 
@@ -50,7 +53,7 @@ void vbd_queue_end(struct vbd *v, struct vbd_queue *vq);
 
 /* ---------------------------------------------------------------- vbdnodes.c */
 
-/* What we write into our own directory. */
+/* What we write into our own directory; without the disk, only what needs none. */
 int vbd_write_features(struct vbd *v, unsigned queues_max);
 int vbd_write_geometry(struct vbd *v);
 /* Only counters that changed. */

@@ -174,10 +174,6 @@ int vbd_connect(struct vbd *v, unsigned max, const char **what)
         if (err < 0)
             break;
     }
-    if (err == 0) {
-        *what = "the size of the disk cannot be written to the store";
-        err = vbd_write_geometry(v);
-    }
     while (err < 0 && v->nqueues > 0)
         vbd_queue_end(v, &v->queue[--v->nqueues]);
     return err;

@@ -34,7 +34,6 @@ static int open_ram(struct blk_disk *disk, uint64_t bytes, bool readonly, const 
         *what = "no memory for the ram disk; give the driver domain more or make the disk smaller";
         return err;
     }
-    disk->kind = BLK_DISK_RAM;
     ram_geometry(bytes, readonly, &disk->geo);
     return 0;
 }
@@ -58,12 +57,12 @@ static int open_device(struct hyp *hyp, struct blk_disk *disk, uint32_t number, 
         close(fd);
         return err;
     }
-    disk->kind = BLK_DISK_FILE;
     disk->fd = fd;
     return 0;
 }
 
-int vbd_disk_open(struct vbd *v, const char **what)
+/* Into v: which disk it is. */
+static int read_params(struct vbd *v, const char **what)
 {
     char params[STORE_VALUE_MAX], mode[8], path[STORE_PATH_MAX + 8];
     uint64_t number;
@@ -77,16 +76,30 @@ int vbd_disk_open(struct vbd *v, const char **what)
     err = store_read(backend_store(), STORE_NO_TXN, path, mode, sizeof(mode));
     if (err < 0)
         return err;
-    bool readonly = strcmp(mode, "w") != 0;
-    if (number_after(params, "ram:", SIZE_MAX, &number))
-        err = open_ram(&v->disk, number, readonly, what);
-    else if (number_after(params, "device:", UINT32_MAX, &number))
-        err = open_device(backend_hyp(), &v->disk, (uint32_t)number, readonly, what);
-    else {
+    v->disk = (struct blk_disk){ .fd = -1, .geo.readonly = strcmp(mode, "w") != 0 };
+    if (number_after(params, "ram:", SIZE_MAX, &number)) {
+        v->disk.kind = BLK_DISK_RAM;
+        v->ram_bytes = number;
+    } else if (number_after(params, "device:", UINT32_MAX, &number)) {
+        v->disk.kind = BLK_DISK_FILE;
+        v->dev.device = (uint32_t)number;
+    } else {
         *what = "params must be device:NUMBER or ram:BYTES";
-        err = -EINVAL;
+        return -EINVAL;
     }
-    return err;
+    v->known = true;
+    return 0;
+}
+
+int vbd_disk_open(struct vbd *v, const char **what)
+{
+    int err = v->known ? 0 : read_params(v, what);
+    if (err < 0)
+        return err;
+    bool readonly = v->disk.geo.readonly;
+    if (v->disk.kind == BLK_DISK_RAM)
+        return open_ram(&v->disk, v->ram_bytes, readonly, what);
+    return open_device(backend_hyp(), &v->disk, v->dev.device, readonly, what);
 }
 
 void vbd_disk_close(struct vbd *v)

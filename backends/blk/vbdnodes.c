@@ -4,6 +4,7 @@
 
 int vbd_write_features(struct vbd *v, unsigned queues_max)
 {
+    enum { OF_THE_DISK = 6 };
     const struct blkdev_geometry *geo = &v->disk.geo;
     const struct backend_node nodes[] = {
         { "feature-persistent", 1 },
@@ -12,6 +13,7 @@ int vbd_write_features(struct vbd *v, unsigned queues_max)
         { "feature-max-indirect-segments", BLK_MAX_INDIRECT_SEGMENTS },
         { "max-ring-page-order", BLK_MAX_RING_ORDER },
         { "multi-queue-max-queues", queues_max },
+        /* of the disk */
         { "feature-write-fua", geo->fua && !geo->readonly },
         { "feature-write-zeroes", geo->zeroes && !geo->readonly },
         { "feature-discard", geo->discard_granularity != 0 && !geo->readonly },
@@ -19,7 +21,8 @@ int vbd_write_features(struct vbd *v, unsigned queues_max)
         { "discard-alignment", 0 },
         { "discard-secure", 0 },
     };
-    return backend_write_nodes(&v->dev, nodes, sizeof(nodes) / sizeof(nodes[0]));
+    return backend_write_nodes(&v->dev, nodes,
+                               v->dev.open ? sizeof(nodes) / sizeof(nodes[0]) : OF_THE_DISK);
 }
 
 int vbd_write_geometry(struct vbd *v)

@@ -22,15 +22,39 @@ static inline void relax(void)
 
 /* ---------------------------------------------------------------------- mail */
 
+static void break_and_report(struct worker *w, struct blk_queue *q, const char *why)
+{
+    blk_queue_break(q, why);
+    q->reported = true;
+    mail_post(&w->out, MAIL_BROKEN, q);
+}
+
 static void attach(struct worker *w, struct blk_queue *q)
 {
     int err = blk_queue_open(q, &w->uring, &w->sched.done);
-    if (err == 0)
+    if (err == 0 && !q->armed)
         err = blk_sched_add(&w->sched, q);
-    if (err < 0) {
-        blk_queue_break(q, "its disk could not be put into the worker's io_uring");
-        mail_post(&w->out, MAIL_BROKEN, q);
-    }
+    if (err < 0)
+        break_and_report(w, q, "its disk could not be put into the worker's io_uring");
+    else if (q->armed)
+        q->opened = w->look_at_armed = true;
+    w->armed_turns = 0; /* look now */
+}
+
+static void arm(struct worker *w, struct blk_queue *q)
+{
+    blk_queue_arm(q, &w->uring, &w->sched.done);
+    q->next_armed = w->armed;
+    w->armed = q;
+}
+
+static void forget_armed(struct worker *w, const struct blk_queue *q)
+{
+    struct blk_queue **at = &w->armed;
+    while (*at && *at != q)
+        at = &(*at)->next_armed;
+    if (*at)
+        *at = q->next_armed;
 }
 
 static void read_mail(struct worker *w)
@@ -42,6 +66,12 @@ static void read_mail(struct worker *w)
         switch (m.kind) {
         case MAIL_ATTACH:
             attach(w, q);
+            break;
+        case MAIL_ARM:
+            arm(w, q);
+            break;
+        case MAIL_PING:
+            mail_post(&w->out, MAIL_PONG, NULL);
             break;
         case MAIL_DETACH:
             q->draining = true;
@@ -66,6 +96,7 @@ static void return_drained(struct worker *w)
             continue;
         }
         *at = q->next_draining;
+        forget_armed(w, q);
         blk_sched_remove(&w->sched, q);
         blk_queue_close(q);
         mail_post(&w->out, MAIL_DETACHED, q);
@@ -81,6 +112,55 @@ static void report_broken(struct worker *w)
             mail_post(&w->out, MAIL_BROKEN, q);
         }
     }
+}
+
+/* --------------------------------------------------------------------- armed */
+
+static bool awaits_ring(const struct blk_queue *q)
+{
+    return q->opened && !q->broken && !q->draining && !q->deaf;
+}
+
+/* Puts their doorbells at poll[n ...]; returns what follows them. */
+static unsigned fill_poll_armed(struct worker *w, unsigned n)
+{
+    for (const struct blk_queue *q = w->armed; q && n < POLL_DOORBELLS + DRR_QUEUES; q = q->next_armed)
+        if (awaits_ring(q))
+            w->poll[n++] = (struct pollfd){ .fd = hyp_evtchn_fd(q->evtchn), .events = POLLIN };
+    return n;
+}
+
+static void begin_armed(struct worker *w, struct blk_queue *q, short heard)
+{
+    if (!(heard & POLLIN)) {
+        q->deaf = true; /* its frontend is gone; the control thread will know */
+        return;
+    }
+    forget_armed(w, q);
+    hyp_evtchn_clear(q->evtchn);
+    blk_queue_start(q);
+    if (blk_sched_add(&w->sched, q) < 0)
+        break_and_report(w, q, "its worker has no room for another queue");
+}
+
+/* With its disk there, the first doorbell sets a queue going; what was rung
+ * before that is in the channel still. */
+static void hear_armed(struct worker *w, unsigned at, unsigned end)
+{
+    struct blk_queue *next;
+    for (struct blk_queue *q = w->armed; q && at < end; q = next) {
+        next = q->next_armed;
+        if (awaits_ring(q) && w->poll[at++].revents)
+            begin_armed(w, q, w->poll[at - 1].revents);
+    }
+}
+
+static void look_at_armed(struct worker *w)
+{
+    unsigned n = fill_poll_armed(w, 0);
+    w->look_at_armed = n > 0;
+    if (n > 0 && ppoll(w->poll, n, &(struct timespec){ 0 }, NULL) > 0)
+        hear_armed(w, 0, n);
 }
 
 /* --------------------------------------------------------------------- sleep */
@@ -145,12 +225,14 @@ static void sleep_until_rung(struct worker *w)
         return;
     bool soon = fill_poll(w) || w->uring.unsubmitted > 0;
     struct timespec limit = { .tv_nsec = WORKER_RETRY_MS * 1000000L };
-    int n = ppoll(w->poll, POLL_DOORBELLS + w->sched.n, soon ? &limit : NULL, NULL);
+    unsigned served = POLL_DOORBELLS + w->sched.n, all = fill_poll_armed(w, served);
+    int n = ppoll(w->poll, all, soon ? &limit : NULL, NULL);
     if (n <= 0)
         return;
     if (w->poll[POLL_MAIL].revents)
         mail_clear(w->wake_fd);
     hear_doorbells(w);
+    hear_armed(w, served, all);
 }
 
 /* ---------------------------------------------------------------------- loop */
@@ -161,6 +243,8 @@ static void serve(struct worker *w)
 
     while (!w->stop) {
         read_mail(w);
+        if (w->look_at_armed && w->armed_turns++ % WORKER_ARMED_TURNS == 0)
+            look_at_armed(w);
         bool work = blk_sched_turn(&w->sched);
         uring_turn(&w->uring);
         work |= blk_sched_answer(&w->sched);

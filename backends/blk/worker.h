@@ -25,6 +25,9 @@
  * sleep, which is then short: whoever rings it slows only itself (XSA-332). */
 #define WORKER_STORM_RINGS 64u
 #define WORKER_RETRY_MS    10
+/* Turns between looks at the doorbells of armed queues, while there is work: a call
+ * that an honest frontend makes few of. */
+#define WORKER_ARMED_TURNS 8u
 
 struct worker {
     struct mailbox in, out;
@@ -34,6 +37,9 @@ struct worker {
     struct uring uring;
     struct blk_sched sched;
     struct blk_queue *draining; /* to be given back when nothing is in flight        */
+    struct blk_queue *armed;    /* wait for their disk, then for their first doorbell */
+    bool look_at_armed;     /* one of them has its disk                             */
+    unsigned armed_turns;   /* since that was noted                                 */
     bool stop;
     int start_error;        /* of uring_open(): files cannot be served              */
     const char *start_step;

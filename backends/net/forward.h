@@ -54,6 +54,9 @@ struct net_worker {
     bool uplink_deaf;                    /* its descriptor reports an error that stays  */
     bool stuck, stop;
     struct uplink *uplink;               /* worker 0's; else NULL                       */
+    struct uplink *quiet;                /* the same until it is open                   */
+    struct net_queue *armed;             /* of attached vifs: not rung yet              */
+    unsigned armed_turns;                /* since one came                              */
     struct rte_ring *to[NET_WORKERS_MAX], *from[NET_WORKERS_MAX];
     struct net_neighbour others[NET_WORKERS_MAX];
 
@@ -67,7 +70,7 @@ struct net_worker {
     uint64_t held_since;
     unsigned held_n, parked_n;
     uint32_t rung;                       /* workers that were given something, a bit each */
-    struct pollfd poll[POLL_DOORBELLS + 2 * NET_PORTS_MAX];
+    struct pollfd poll[POLL_DOORBELLS + 2 * NET_PORTS_MAX]; /* one queue a vif, served or armed */
 };
 
 /* ------------------------------------------------------------------- worker.c */

@@ -75,6 +75,7 @@ struct net_port {
     uint8_t mac[NET_MAC_BYTES];
     bool trunk;               /* may also send and get tagged frames of vlans[]         */
     bool isolated;            /* from other isolated vifs                               */
+    bool armed;               /* its queues wait for their first doorbell               */
     bool rx_sg, rx_gso4, rx_gso6, rx_csum4, rx_csum6; /* what its frontend takes        */
 };
 
@@ -91,6 +92,9 @@ struct net_queue_config {
  * channels stay the caller's. */
 int net_queue_create(struct net_queue **out, const struct net_queue_config *cfg);
 void net_queue_destroy(struct net_queue *q);
+/* Before a worker has it: its rings are not its frontend's yet, and are not looked at
+ * before the first doorbell of tx. */
+void net_queue_arm(struct net_queue *q);
 
 /* Read by the control thread at any time, relaxed. */
 const struct net_counters *net_queue_counters(const struct net_queue *q);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "../../hyp-shim/crash.h"
 #include "queue.h"
 
 int net_queue_create(struct net_queue **out, const struct net_queue_config *cfg)
@@ -38,6 +39,24 @@ int net_queue_create(struct net_queue **out, const struct net_queue_config *cfg)
 void net_queue_destroy(struct net_queue *q)
 {
     munmap(q, sizeof(*q));
+}
+
+/* Meanwhile it has a ring without buffers, and what is for its guest waits. */
+void net_queue_arm(struct net_queue *q)
+{
+    static struct ring_header empty;
+
+    q->rx_later = q->rx.shared;
+    q->rx.shared = &empty;
+    q->rx.req_cons = q->rx.rsp_prod = q->rx.rsp_pushed = 0;
+}
+
+void net_queue_start(struct net_queue *q)
+{
+    q->rx.shared = q->rx_later;
+    ring_back_restart(&q->rx);
+    ring_back_restart(&q->tx);
+    q->rx_posted = 0;
 }
 
 void net_queue_open(struct net_queue *q, struct net_backlog_room *room, uint64_t now)
@@ -78,7 +97,16 @@ void net_queue_push(struct net_queue *q)
         net_queue_break(q, "granted memory went away");
     if (q->broken)
         return;
+    bool answers = q->tx.rsp_prod != q->tx.rsp_pushed, packets = q->rx.rsp_prod != q->rx.rsp_pushed;
+    if (answers)
+        CRASH_POINT("net-tx-before-publish");
+    if (packets)
+        CRASH_POINT("net-rx-before-publish");
     bool tx = ring_back_push(&q->tx), rx = ring_back_push(&q->rx);
+    if (answers)
+        CRASH_POINT("net-tx-after-publish");
+    if (packets)
+        CRASH_POINT("net-rx-after-publish");
     if (rx && q->rx_evtchn == q->tx_evtchn) {
         tx = true;
         rx = false;

@@ -73,6 +73,7 @@ struct net_queue {
     struct ring_back tx, rx;
     struct hyp_map *map;
     struct hyp_evtchn *tx_evtchn, *rx_evtchn;
+    struct ring_header *rx_later; /* armed: where its rx ring will be; rx has no buffers   */
     enum net_grants grants;
     const struct net_port *port;
 
@@ -107,7 +108,7 @@ struct net_queue {
     uint32_t idle_rings;       /* doorbells in a row for nothing                   */
     bool deaf;                 /* the frontend's end of the channel is gone        */
     bool reported, touched, on_backlog;
-    struct net_queue *next_touched;
+    struct net_queue *next_touched, *next_armed;
 
     netif_tx_request_t slot[QUEUE_WINDOW];  /* the private copies at hand          */
     netif_rx_request_t buffer[QUEUE_WINDOW];
@@ -123,6 +124,8 @@ static inline void net_count(uint64_t *counter, uint64_t n)
 
 /* Worker: it is its from now on; *room is what its queues share, or the test's. */
 void net_queue_open(struct net_queue *q, struct net_backlog_room *room, uint64_t now);
+/* Worker: it was armed, and rung: it begins where its rings do. */
+void net_queue_start(struct net_queue *q);
 /* Worker: drops what waits. */
 void net_queue_close(struct net_queue *q);
 void net_queue_break(struct net_queue *q, const char *why);

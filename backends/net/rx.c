@@ -10,6 +10,7 @@
  */
 #include <rte_byteorder.h>
 
+#include "../../hyp-shim/crash.h"
 #include "copy.h"
 #include "offload.h"
 #include "queue.h"
@@ -364,4 +365,5 @@ void net_queue_give(struct net_queue *q, struct rte_mbuf **packet, unsigned n, u
             give_one(q, packet[i], now);
         i += placed ? placed : 1;
     }
+    CRASH_POINT("net-rx-after-copy");
 }

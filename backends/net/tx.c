@@ -9,6 +9,7 @@
  */
 #include <rte_byteorder.h>
 
+#include "../../hyp-shim/crash.h"
 #include "copy.h"
 #include "offload.h"
 #include "queue.h"
@@ -289,6 +290,8 @@ unsigned net_queue_take(struct net_queue *q, struct rte_mbuf **out, unsigned max
             break;
         at += taken;
     }
+    if (at > 0)
+        CRASH_POINT("net-tx-after-copy");
     ring_back_take(&q->tx, at);
     q->tx_more = at < (unsigned)waiting;
     return got;

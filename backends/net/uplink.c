@@ -126,6 +126,7 @@ static int get_interface(struct uplink *up, const struct devargs *d, int channel
     if (err < 0)
         return devargs_refuse(why, err, "the uplink's interface did not come: %s", strerrordesc_np(-err));
     up->poll_fd = a->socket[d->pmd->kind == LINK_KIND_XDP ? 1 : 2];
+    up->filtered = d->pmd->kind == LINK_KIND_PACKET;
     memcpy(up->mac, a->link.mac, sizeof(up->mac));
     up->state = a->link.state;
     return 0;
@@ -357,6 +358,15 @@ int uplink_open(struct uplink *up, const char *devargs, int channel, const int f
         err = open_port(up, &d, &a, pool, &sentence);
     put_down(&a);
     return err;
+}
+
+int uplink_begin(struct uplink *up)
+{
+    int unused = 0;
+    if (!up->filtered)
+        return 0;
+    up->filtered = false;
+    return setsockopt(up->poll_fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof(unused)) ? -errno : 0;
 }
 
 bool uplink_clear_error(const struct uplink *up)

@@ -50,6 +50,8 @@ struct uplink {
     uint32_t poll_ms;     /* no poll_fd: look again after that long; 0: nothing ever comes by itself */
     uint8_t mac[6];
     uint32_t state;       /* enum link_state, when it was opened                        */
+    bool filtered;        /* poll_fd takes no frame before uplink_begin()               */
+    bool quiet;           /* worker 0 leaves it alone until MAIL_UPLINK                 */
     struct uplink_counters count; /* worker 0's, relaxed                                */
 };
 
@@ -79,6 +81,10 @@ unsigned uplink_heap_mib(const char *devargs);
  */
 int uplink_open(struct uplink *up, const char *devargs, int channel, const int files[UPLINK_FILES_MAX],
                 uint16_t mtu, struct rte_mempool *pool, char *why, size_t why_bytes);
+
+/* Frames come in from now on: for who serves, not for its spare.  May be called when the
+ * jail is sealed. 0 or a negative errno. */
+int uplink_begin(struct uplink *up);
 
 /* How many files devargs names. */
 unsigned uplink_files(const char *devargs);

@@ -18,6 +18,7 @@ struct vif_queue {
 struct vif {
     struct backend_device dev;
     struct net_port port;          /* the workers' from attach until the last gave it back */
+    bool known;                    /* port is as the toolstack's nodes say             */
     struct vif_queue queue[NET_QUEUES_MAX];
     unsigned holders;              /* workers that have it                             */
     struct net_counters past;      /* of queues that are gone                          */

@@ -143,6 +143,7 @@ void vif_queues_end(struct vif *v)
         v->port.queue[i] = NULL;
     }
     v->port.nqueues = 0;
+    v->port.armed = false;
 }
 
 int vif_connect(struct vif *v, unsigned max, const char **what)

@@ -2,6 +2,7 @@
 /* wire.c - the uplink: sending with back-pressure, receiving with checks. */
 #include <rte_ethdev.h>
 
+#include "../../hyp-shim/crash.h"
 #include "forward.h"
 
 static void count_up(uint64_t *counter, uint64_t n)
@@ -26,8 +27,10 @@ static void burst(struct net_worker *w, struct rte_mbuf **packet, unsigned n, ui
     struct uplink *up = w->uplink;
     unsigned sent = w->held_n == 0 ? rte_eth_tx_burst(up->port, 0, packet, (uint16_t)n) : 0;
 
-    if (sent > 0)
+    if (sent > 0) {
+        CRASH_POINT("net-tx-after-send");
         w->stuck = false;
+    }
     if (sent < n && w->held_n == 0)
         w->held_since = w->now;
     for (unsigned i = sent; i < n; i++) {

@@ -20,6 +20,9 @@
  * sleep, which is then short: whoever rings it slows only itself (XSA-332). */
 #define WORKER_STORM_RINGS 64u
 #define WORKER_RETRY_NS    10000000u
+/* Turns between looks at the doorbells of armed queues, while there is work: a call
+ * that an honest frontend makes few of. */
+#define WORKER_ARMED_TURNS 32u
 
 static struct net_worker workers[NET_WORKERS_MAX];
 static unsigned nworkers;
@@ -36,7 +39,8 @@ void net_worker_init(struct net_worker *w, unsigned index, unsigned n, struct up
     w->index = index;
     w->workers = n;
     w->has_uplink = uplink->present;
-    w->uplink = index == 0 && uplink->present ? uplink : NULL;
+    if (index == 0 && uplink->present)
+        *(uplink->quiet ? &w->quiet : &w->uplink) = uplink;
     net_backlog_init(&w->room, n);
     net_switch_init(&w->table);
     net_sched_init(&w->sched, net_forward_guest, w);
@@ -52,6 +56,21 @@ static struct net_queue *queue_here(const struct net_worker *w, const struct net
     return NULL;
 }
 
+static void serve_queue(struct net_worker *w, struct net_queue *q)
+{
+    if (!net_sched_add(&w->sched, q))
+        net_queue_break(q, "its worker has no room for another queue");
+}
+
+static void forget_armed(struct net_worker *w, const struct net_queue *q)
+{
+    struct net_queue **at = &w->armed;
+    while (*at && *at != q)
+        at = &(*at)->next_armed;
+    if (*at)
+        *at = q->next_armed;
+}
+
 void net_worker_attach(struct net_worker *w, struct net_port *port)
 {
     struct net_queue *q = queue_here(w, port);
@@ -59,9 +78,14 @@ void net_worker_attach(struct net_worker *w, struct net_port *port)
     if (!net_switch_add(&w->table, port) || !q)
         return;
     net_queue_open(q, &w->room, w->now);
-    if (!net_sched_add(&w->sched, q))
-        net_queue_break(q, "its worker has no room for another queue");
     w->local[port->index] = q;
+    if (!port->armed) {
+        serve_queue(w, q);
+        return;
+    }
+    q->next_armed = w->armed;
+    w->armed = q;
+    w->armed_turns = 0; /* look now */
 }
 
 void net_worker_detach(struct net_worker *w, struct net_port *port)
@@ -69,6 +93,7 @@ void net_worker_detach(struct net_worker *w, struct net_port *port)
     struct net_queue *q = port->index < NET_PORTS_MAX ? w->local[port->index] : NULL;
 
     if (q && q->port == port) {
+        forget_armed(w, q);
         net_sched_remove(&w->sched, q);
         net_queue_close(q);
         w->local[port->index] = NULL;
@@ -89,6 +114,12 @@ static void read_mail(struct net_worker *w)
             net_worker_detach(w, m.what);
             mail_post(&w->out, MAIL_DETACHED, m.what);
             break;
+        case MAIL_PING:
+            mail_post(&w->out, MAIL_PONG, NULL);
+            break;
+        case MAIL_UPLINK:
+            w->uplink = w->quiet;
+            break;
         default:
             w->stop = true;
         }
@@ -104,6 +135,40 @@ static void report_broken(struct net_worker *w)
             mail_post(&w->out, MAIL_BROKEN, (void *)(uintptr_t)q->port);
         }
     }
+}
+
+/* ------------------------------------------------------------------------ armed */
+
+/* Puts their doorbells at poll[n ...]; returns what follows them. */
+static unsigned fill_poll_armed(struct net_worker *w, unsigned n)
+{
+    for (const struct net_queue *q = w->armed; q; q = q->next_armed)
+        w->poll[n++] = (struct pollfd){ .fd = q->deaf ? -1 : hyp_evtchn_fd(q->tx_evtchn), .events = POLLIN };
+    return n;
+}
+
+/* The first doorbell sets a queue going; what was rung before is in the channel still. */
+static void hear_armed(struct net_worker *w, unsigned at)
+{
+    struct net_queue *next;
+    for (struct net_queue *q = w->armed; q; q = next, at++) {
+        next = q->next_armed;
+        if (w->poll[at].revents & POLLIN) {
+            forget_armed(w, q);
+            hyp_evtchn_clear(q->tx_evtchn);
+            net_queue_start(q);
+            serve_queue(w, q);
+        } else if (w->poll[at].revents) {
+            q->deaf = true; /* its frontend is gone; the control thread will know */
+        }
+    }
+}
+
+static void look_at_armed(struct net_worker *w)
+{
+    unsigned n = fill_poll_armed(w, 0);
+    if (ppoll(w->poll, n, &(struct timespec){ 0 }, NULL) > 0)
+        hear_armed(w, 0);
 }
 
 /* ------------------------------------------------------------------------ turns */
@@ -142,6 +207,8 @@ bool net_worker_turn(struct net_worker *w, uint64_t now, uint64_t *wait)
     bool work = false;
 
     w->now = now;
+    if (w->armed && w->armed_turns++ % WORKER_ARMED_TURNS == 0)
+        look_at_armed(w);
     if (w->uplink)
         work |= net_wire_retry(w);
     if (w->held_n == 0) {
@@ -230,7 +297,7 @@ static void sleep_until_rung(struct net_worker *w, uint64_t wait)
     __atomic_store_n(&w->asleep, 1, __ATOMIC_RELAXED);
     ring_full_barrier(); /* before looking at what others may have handed over */
     if (!work_appeared(w)) {
-        unsigned n = fill_poll(w, &wait);
+        unsigned served = fill_poll(w, &wait), n = fill_poll_armed(w, served);
         struct timespec limit = { .tv_sec = (time_t)(wait / 1000000000u),
                                   .tv_nsec = (long)(wait % 1000000000u) };
         int rung = ppoll(w->poll, n, wait == UINT64_MAX ? NULL : &limit, NULL);
@@ -244,6 +311,7 @@ static void sleep_until_rung(struct net_worker *w, uint64_t wait)
                 hear(q, q->tx_evtchn, w->poll[POLL_DOORBELLS + 2 * i].revents);
                 hear(q, q->rx_evtchn, w->poll[POLL_DOORBELLS + 2 * i + 1].revents);
             }
+            hear_armed(w, served);
         }
     }
     __atomic_store_n(&w->asleep, 0, __ATOMIC_RELAXED);

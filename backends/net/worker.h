@@ -37,6 +37,8 @@ void net_workers_stop(void); /* for tests; they have no ports */
 /* Control thread's mail with worker i.  mail.what is a struct net_port:
  *   MAIL_ATTACH    here is a vif; serve the queue of it that is yours, if one is
  *   MAIL_DETACH    give it back: forget it, finish its packets
+ *   MAIL_PING      answer with MAIL_PONG
+ *   MAIL_UPLINK    (to worker 0) the uplink is yours now
  *   MAIL_DETACHED  (answer) forgotten; its queue is yours again
  *   MAIL_BROKEN    (from the worker) look at net_queue_why(), then detach       */
 bool net_worker_post(unsigned i, enum mail_kind kind, struct net_port *port);

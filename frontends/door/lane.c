@@ -26,20 +26,11 @@ void lane_destroy(struct lane *lane)
     pthread_mutex_destroy(&lane->lock);
 }
 
-void *lane_buffer(struct lane *lane, size_t bytes)
-{
-    void *buf;
-    pthread_mutex_lock(&lane->lock);
-    while (!(buf = blkfront_alloc(lane->disk, lane->queue, bytes)))
-        pthread_cond_wait(&lane->room, &lane->lock);
-    pthread_mutex_unlock(&lane->lock);
-    return buf;
-}
-
 void lane_release(struct lane *lane, void *buf)
 {
     pthread_mutex_lock(&lane->lock);
     blkfront_free(lane->disk, lane->queue, buf);
+    lane->lent--;
     pthread_cond_broadcast(&lane->room);
     pthread_mutex_unlock(&lane->lock);
 }
@@ -80,22 +71,53 @@ static bool dispatch(struct lane *lane)
     return n > 0;
 }
 
+/* Something may have happened to the queue; called and left with the lock. */
+static void sleep_for_all(struct lane *lane)
+{
+    if (dispatch(lane) || blkfront_idle(lane->disk, lane->queue) > 0)
+        return;
+    struct pollfd fd = { .fd = blkfront_fd(lane->disk, lane->queue), .events = POLLIN };
+    pthread_mutex_unlock(&lane->lock);
+    poll(&fd, 1, -1);
+    pthread_mutex_lock(&lane->lock);
+}
+
+static void pass_lead(struct lane *lane)
+{
+    lane->led = false;
+    if (lane->waiting)
+        pthread_cond_signal(&lane->waiting->over);
+    else
+        pthread_cond_broadcast(&lane->room);
+}
+
+/* When nobody has a buffer, all are held back until the next connection. */
+void *lane_buffer(struct lane *lane, size_t bytes)
+{
+    void *buf;
+    pthread_mutex_lock(&lane->lock);
+    while (!(buf = blkfront_alloc(lane->disk, lane->queue, bytes))) {
+        if (lane->led || lane->lent > 0) {
+            pthread_cond_wait(&lane->room, &lane->lock);
+            continue;
+        }
+        lane->led = true;
+        sleep_for_all(lane);
+        pass_lead(lane);
+    }
+    lane->lent++;
+    pthread_mutex_unlock(&lane->lock);
+    return buf;
+}
+
 /* Sleeps for all until our own result is there. Only requests that are not done wait,
  * so whoever is woken to lead does, or someone else does already. */
 static void lead(struct lane *lane, struct ticket *mine)
 {
     lane->led = true;
-    while (!mine->done) {
-        if (dispatch(lane) || blkfront_idle(lane->disk, lane->queue) > 0)
-            continue;
-        struct pollfd fd = { .fd = blkfront_fd(lane->disk, lane->queue), .events = POLLIN };
-        pthread_mutex_unlock(&lane->lock);
-        poll(&fd, 1, -1);
-        pthread_mutex_lock(&lane->lock);
-    }
-    lane->led = false;
-    if (lane->waiting)
-        pthread_cond_signal(&lane->waiting->over);
+    while (!mine->done)
+        sleep_for_all(lane);
+    pass_lead(lane);
 }
 
 static int submit(struct lane *lane, const struct blkfront_io *io)

@@ -24,6 +24,7 @@ struct lane {
     pthread_mutex_t lock;
     pthread_cond_t room;     /* a ring slot or buffer was freed               */
     bool led;                /* someone sleeps for all                        */
+    unsigned lent;           /* buffers                                       */
     struct ticket *waiting;  /* requests that are not done, but the leader's */
 };
 

@@ -285,7 +285,7 @@ static int outcome(int err)
 {
     if (err == 0)
         return 0;
-    nbdkit_set_error(err == -ENOTCONN || err == -EMSGSIZE ? EIO : -err);
+    nbdkit_set_error(err == -ENOTCONN || err == -EMSGSIZE || err == -ETIMEDOUT ? EIO : -err);
     return -1;
 }
 

@@ -34,7 +34,7 @@ static bool agree(struct blkfront *disk)
     disk->want.ring_pages = 1u << byte() % 5;
     disk->want.queues = byte();
     disk->want.grants = byte() % 4;
-    if (blkterms_accept_offer(d) || blkterms_accept_device(d)) {
+    if (blkterms_accept_offer(&d->live) || blkterms_accept_device(&d->live)) {
         must(d->error < 0 && d->why[0]);
         return false;
     }
@@ -101,6 +101,8 @@ static void up(struct blkfront *d, int control_fd)
     attach();
 }
 
+static bool aged; /* something was past its limit once */
+
 static void reap(unsigned n)
 {
     struct blkfront_result out[64];
@@ -108,7 +110,7 @@ static void reap(unsigned n)
     must(got >= 0 && got <= 64);
     for (int i = 0; i < got; i++) {
         must(out[i].cookie < next_cookie && open_request[out[i].cookie]);
-        must(out[i].error == -EIO || (gone ? out[i].error == -ENOTCONN
+        must(out[i].error == -EIO || (aged && out[i].error == -ETIMEDOUT) || (gone ? out[i].error == -ENOTCONN
                                            : out[i].error == 0 || out[i].error == -EOPNOTSUPP));
         open_request[out[i].cookie] = false;
         nopen--;
@@ -192,17 +194,27 @@ static void scribble(void)
     take(w.view + at, n);
 }
 
-static void reconnect(void)
+/* The fence of a new connection is before it, or behind. */
+static void reconnect(bool fenced)
 {
     hyp_evtchn_close(w.doorbell);
     queue_detach(&w.q.queue);
     attach();
+    if (fenced)
+        blkqueue_fenced(&w.q);
+}
+
+static void grow_old(void)
+{
+    for (uint32_t i = 0; w.q.limit_ms && i < w.q.slots; i++)
+        w.q.since[i] = 0;
+    aged |= w.q.limit_ms != 0;
 }
 
 static void turn(const struct blkfront *d)
 {
     struct blkif_response raw;
-    switch (byte() % 10) {
+    switch (byte() % 13) {
     case 0:
     case 1: submit(d); break;
     case 2: reap(1 + byte() % 64); break;
@@ -222,9 +234,12 @@ static void turn(const struct blkfront *d)
         must(blkqueue_idle(&w.q) >= 0);
         blkqueue_wait(&w.q, 0);
         break;
+    case 10: queue_hush(&w.q.queue); break;
+    case 11: blkqueue_fenced(&w.q); break;
+    case 12: grow_old(); break;
     }
     if (queue_drained(&w.q.queue) && left > 0 && byte() & 1)
-        reconnect();
+        reconnect(byte() & 1);
 }
 
 /* ------------------------------------------------------------------- the end */
@@ -235,7 +250,7 @@ static void serve_all(void)
     queue_stop(&w.q.queue);
     reap(64);
     must(queue_drained(&w.q.queue));
-    reconnect();
+    reconnect(true);
     must(blkqueue_idle(&w.q) >= 0);
     for (bool some = true; some;) {
         some = false;
@@ -293,6 +308,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     int control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     up(&d, control_fd);
+    aged = false;
+    if (byte() & 1)
+        must(blkqueue_limit(&w.q, 1000) == 0);
     for (int i = 0; left > 0 && i < 512; i++)
         turn(&d);
     down(size & 1);

@@ -130,8 +130,9 @@ static void make_device(struct device *d, const struct device_class *cls)
     static struct guest guest;
     d->guest = &guest;
     d->cls = cls;
-    strcpy(d->bus.own, "/own");
-    strcpy(d->bus.peer, "/peer");
+    d->live.device = d;
+    strcpy(d->live.bus.own, "/own");
+    strcpy(d->live.bus.peer, "/peer");
 }
 
 #endif

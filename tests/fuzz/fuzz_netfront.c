@@ -36,14 +36,14 @@ static bool agree(void)
     nic.want.queues = how & 15;
     nic.want.no_offload = how >> 4 & 1;
     nic.want.grants = (how >> 5) % 3;
-    if (netterms_accept_offer(d)) {
+    if (netterms_accept_offer(&d->live)) {
         must(d->error < 0 && d->why[0]);
         return false;
     }
     const struct netfront_info *info = &nic.info;
     must(d->nqueues >= 1 && d->nqueues <= NET_QUEUES_MAX);
     must(d->pool_pages == d->nqueues * nic.queue_pages);
-    must(d->nchannels == 1 || d->nchannels == 2);
+    must(d->live.nchannels == 1 || d->live.nchannels == 2);
     must(!(nic.terms.tx_flags & ~SENDABLE) && (info->can_chain || !(info->can_gso4 || info->can_gso6)));
     bool offload = info->can_csum4 || info->can_csum6 || info->can_gso4 || info->can_gso6;
     must(!nic.want.no_offload || !(offload || nic.terms.rx_offload));
@@ -74,7 +74,7 @@ static unsigned nheld;
 static void attach(void)
 {
     struct hyp_evtchn *channel[2];
-    unsigned n = nic.device.nchannels;
+    unsigned n = nic.device.live.nchannels;
     for (unsigned i = 0; i < n; i++)
         must(hyp_evtchn_alloc(w.front, BACK, &channel[i]) == 0);
     must(netqueue_attach(&w.q, channel, n) == 0);
@@ -88,7 +88,7 @@ static void attach(void)
 
 static void detach(void)
 {
-    for (unsigned i = 0; i < nic.device.nchannels; i++)
+    for (unsigned i = 0; i < nic.device.live.nchannels; i++)
         hyp_evtchn_close(w.doorbell[i]);
     queue_detach(&w.q.queue);
 }
@@ -228,7 +228,7 @@ static void release(void)
 static void push(struct ring_back *ring)
 {
     if (ring_back_push(ring))
-        hyp_evtchn_notify(w.doorbell[ring == &w.rx ? nic.device.nchannels - 1 : 0]);
+        hyp_evtchn_notify(w.doorbell[ring == &w.rx ? nic.device.live.nchannels - 1 : 0]);
 }
 
 static void look(void)
@@ -311,7 +311,7 @@ static void scribble(void)
 
 static void turn(void)
 {
-    switch (byte() % 14) {
+    switch (byte() % 15) {
     case 0: get(); break;
     case 1: put(); break;
     case 2:
@@ -330,6 +330,7 @@ static void turn(void)
         must(netqueue_idle(&w.q) >= 0);
         must(netqueue_wait(&w.q, 0) >= 0);
         break;
+    case 14: queue_hush(&w.q.queue); break;
     }
     check();
     if (!queue_drained(&w.q.queue) && left > 0 && byte() == 255) {
@@ -349,8 +350,11 @@ static void down(void)
     netqueue_drop(&w.q);
     must(queue_drained(&w.q.queue));
     check();
-    for (uint32_t i = 0; i < w.q.txbuf.n; i++)
-        must(w.q.txbuf.buf[i].owner == (lent[i] ? NETBUF_CALLER : NETBUF_FREE));
+    for (uint32_t i = 0; i < w.q.txbuf.n; i++) {
+        uint8_t owner = w.q.txbuf.buf[i].owner;
+        bool again = w.q.sent && owner == NETBUF_RING; /* would be sent again */
+        must(lent[i] ? owner == NETBUF_CALLER : owner == NETBUF_FREE || again);
+    }
     must(w.q.rxbuf.nfree + nheld == w.q.rxbuf.n);
     detach();
 }
@@ -364,6 +368,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     int control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     up(control_fd);
+    if (byte() & 1)
+        must(netqueue_resend(&w.q) == 0);
     for (int i = 0; left > 0 && i < 512; i++)
         turn();
     down();

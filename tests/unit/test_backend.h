@@ -29,6 +29,7 @@ static struct {
 static unsigned nwatches;
 static struct store_event event[1024];
 static unsigned first_event, nevents;
+static int store_error; /* of every call; 0: the store is there */
 
 static inline bool below(const char *path, const char *dir)
 {
@@ -62,6 +63,8 @@ static inline int find_node(const char *path)
 int store_write(struct store *st, store_txn t, const char *path, const char *value)
 {
     (void)st, (void)t;
+    if (store_error)
+        return store_error;
     int i = find_node(path);
     if (i < 0) {
         assert_true(nnodes < 512);
@@ -76,6 +79,8 @@ int store_write(struct store *st, store_txn t, const char *path, const char *val
 int store_read(struct store *st, store_txn t, const char *path, char *buf, size_t cap)
 {
     (void)st, (void)t;
+    if (store_error)
+        return store_error;
     int i = find_node(path);
     if (i < 0)
         return -ENOENT;
@@ -126,6 +131,8 @@ int store_directory(struct store *st, store_txn t, const char *path, char *buf, 
     (void)st, (void)t;
     size_t used = 0;
     int n = 0;
+    if (store_error)
+        return store_error;
     for (unsigned i = 0; i < nnodes; i++) {
         char name[STORE_PATH_MAX];
         if (!below(node[i].path, path) || node[i].path[strlen(path)] != '/')
@@ -183,7 +190,7 @@ int store_txn_begin(struct store *st, store_txn *t)
 {
     (void)st;
     *t = 1;
-    return 0;
+    return store_error;
 }
 
 int store_txn_commit(struct store *st, store_txn t)

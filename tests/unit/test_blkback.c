@@ -5,6 +5,9 @@
  * that is a list of names in this process.
  */
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../backends/blk/blkback.h"
@@ -17,6 +20,18 @@
 #define B           BE_ROOT "/3/51712"
 #define F           "/local/domain/3/device/vbd/51712"
 #define QUEUES      2u
+
+/* --------------------------------------------------------------------- the clock */
+
+static long clock_ahead_ms;
+
+/* Takes libc's place in this program. */
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+    long err = syscall(SYS_clock_gettime, clock, t);
+    t->tv_sec += clock_ahead_ms / 1000;
+    return (int)err;
+}
 
 /* -------------------------------------------------------------------- the stage */
 
@@ -354,6 +369,7 @@ static void frontend_dies(void **state)
     fake_hyp_reset();
 }
 
+/* It says Closing and serves until its frontend, which has finished, closes too. */
 static void asked_to_stop(void **state)
 {
     (void)state;
@@ -364,11 +380,366 @@ static void asked_to_stop(void **state)
     settle(false);
     assert_false(backend_stopped());
     fake_hyp_stop(back);
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateClosing);
+    assert_int_equal(guest_write(&g, 0, 0), BLKIF_RSP_OKAY);
+    backend_tick(); /* there is time left */
+    settle(false);
+    assert_false(backend_stopped());
+    assert_int_equal(guest_write(&g, 0, 8), BLKIF_RSP_OKAY);
+    put(F "/state", "6");
     settle_until(B "/state", XenbusStateClosed);
     assert_true(backend_stopped());
     put(F "/state", "1"); /* and nobody is served any more */
     settle(false);
     assert_int_equal(get(B "/state"), XenbusStateClosed);
+    guest_end(&g);
+}
+
+static void stops_when_nobody_leaves(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_vbd("ram:1048576", "w");
+    guest_publish(&g, 1, 0);
+    put(F "/state", "3");
+    settle(false);
+    fake_hyp_stop(back);
+    settle(false);
+    assert_true(backend_timeout_ms() > 0); /* it will look at the time */
+    clock_ahead_ms = BACKEND_LEAVE_MS;
+    backend_tick();
+    settle_until(B "/state", XenbusStateClosed);
+    clock_ahead_ms = 0;
+    assert_true(backend_stopped());
+    guest_end(&g);
+}
+
+/* ------------------------------------------------------------------------- spares */
+
+/* A spare's directory; its frontend's is in the place that fe names. */
+static void make_spare(const char *fe)
+{
+    char path[STORE_PATH_MAX];
+    snprintf(path, sizeof(path), "%s/state", fe);
+    put(path, "1");
+    put(B "/params", "device:7");
+    put(B "/mode", "w");
+    put(B "/frontend", fe);
+    put(B "/standby", "1");
+    put(B "/state", "1");
+    put(B "/frontend-id", "3");
+    settle(false);
+}
+
+static void give_device(uint32_t number)
+{
+    int fd = memfd_create("disk", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, 1 << 20), 0);
+    fake_hyp_device(back, number, fd);
+}
+
+/* Its rings as they are after a takeover: made anew, and rung. */
+static void take_over(struct guest *g)
+{
+    for (unsigned q = 0; q < g->queues; q++) {
+        void *at = (uint8_t *)hyp_pool_base(g->pool) + (size_t)q * g->pages * HYP_PAGE_SIZE;
+        assert_true(ring_front_init(&g->ring[q], at, (size_t)g->pages * HYP_PAGE_SIZE,
+                                    sizeof(struct blkif_request)));
+        hyp_evtchn_notify(g->ch[q]);
+    }
+}
+
+/* What a dead one left on the rings: requests that nobody may take. */
+static void leave_dead_rings(struct guest *g)
+{
+    for (unsigned q = 0; q < g->queues; q++)
+        ring_store(&g->ring[q].shared->req_prod, 0x80000000);
+}
+
+static void arm_guest(struct guest *g, unsigned queues)
+{
+    make_spare(F);
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+    assert_int_equal(get(B "/multi-queue-max-queues"), QUEUES);
+    assert_int_equal(get(B "/feature-persistent"), 1);
+    assert_int_equal(get(B "/feature-discard"), UINT64_MAX); /* nobody knows yet */
+    guest_publish(g, queues, 1);
+    leave_dead_rings(g);
+    put(F "/state", "3");
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateInitialised);
+    assert_int_equal(get(B "/sectors"), UINT64_MAX);
+    assert_int_equal(backend_timeout_ms(), -1);
+}
+
+static void serves_and_closes(struct guest *g)
+{
+    assert_int_equal(get(B "/state"), XenbusStateConnected);
+    assert_int_equal(get(B "/sectors"), 2048);
+    assert_int_equal(get(B "/feature-discard"), 1);
+    put(F "/state", "4");
+    settle(false);
+    for (unsigned q = 0; q < g->queues; q++)
+        assert_int_equal(guest_write(g, q, 8 * q), BLKIF_RSP_OKAY);
+    put(F "/state", "5");
+    settle_until(B "/state", XenbusStateClosed);
+    assert_int_equal(get(B "/stats/writes"), g->queues);
+    assert_int_equal(get(B "/stats/broken"), UINT64_MAX);
+    guest_end(g);
+    store_rm(&the_store, STORE_NO_TXN, B);
+    store_rm(&the_store, STORE_NO_TXN, F);
+    settle(false);
+}
+
+/* The pong says that every worker has done what its mail said before. */
+static void let_workers_look(void)
+{
+    static uint64_t n;
+    put_number("/local/domain/2/ping", ++n);
+    settle_until("/local/domain/2/pong", n);
+}
+
+static void armed_then_the_device_then_the_doorbell(void **state)
+{
+    (void)state;
+    struct guest g;
+    for (unsigned queues = 1; queues <= QUEUES; queues++) {
+        arm_guest(&g, queues);
+        give_device(7);
+        settle(false);
+        let_workers_look(); /* and the dead one's rings break nothing */
+        take_over(&g);
+        serves_and_closes(&g);
+    }
+}
+
+static void armed_then_the_doorbell_then_the_device(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, QUEUES);
+    take_over(&g);
+    put(F "/state", "4"); /* it has taken over, and may say so */
+    let_workers_look();
+    assert_int_equal(get(B "/state"), XenbusStateInitialised);
+    assert_int_equal(ring_front_waiting(&g.ring[0]), 0);
+    give_device(8); /* another one */
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateInitialised);
+    give_device(7);
+    settle(false);
+    serves_and_closes(&g);
+}
+
+/* Rung with the dead one's ring still there: its own connection breaks, with words. */
+static void frontend_that_rings_too_early(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, 1);
+    hyp_evtchn_notify(g.ch[0]);
+    let_workers_look();
+    assert_int_equal(get(B "/state"), XenbusStateInitialised);
+    give_device(7);
+    settle_until(B "/state", XenbusStateClosed);
+    assert_int_equal(get(B "/stats/broken"), 1);
+    guest_end(&g);
+}
+
+static void device_before_the_frontend(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_spare(F);
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+    give_device(7);
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+    assert_int_equal(get(B "/feature-discard"), 1);
+    guest_publish(&g, 1, 1);
+    leave_dead_rings(&g); /* the offer may be older than the device */
+    put(F "/state", "3");
+    settle(false);
+    let_workers_look();
+    take_over(&g);
+    serves_and_closes(&g);
+}
+
+static void frontend_that_closes_while_armed(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, 1);
+    put(F "/state", "6");
+    settle_until(B "/state", XenbusStateClosed);
+    guest_end(&g);
+    put(F "/state", "1"); /* and comes again */
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+    guest_publish(&g, 1, 1);
+    put(F "/state", "3");
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateInitialised);
+    put(F "/state", "6"); /* closed when the device comes */
+    settle_until(B "/state", XenbusStateClosed);
+    guest_end(&g);
+    give_device(7);
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateClosed);
+    put(F "/state", "1");
+    settle(false);
+    assert_int_equal(get(B "/feature-discard"), 1);
+    guest_publish(&g, 1, 1);
+    put(F "/state", "3");
+    settle(false);
+    serves_and_closes(&g);
+}
+
+static void frontend_that_dies_while_armed(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, 1);
+    hyp_close(front);
+    settle_until(B "/state", XenbusStateClosed);
+    front = fake_hyp_new(FRONT_DOMID);
+    fake_hyp_reset();
+}
+
+static void spare_that_is_released(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, QUEUES);
+    fake_hyp_stop(back); /* has nobody to wait for */
+    settle_until(B "/state", XenbusStateClosed);
+    assert_true(backend_stopped());
+    guest_end(&g);
+    give_device(7); /* too late */
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateClosed);
+}
+
+static void armed_and_removed(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, QUEUES);
+    store_rm(&the_store, STORE_NO_TXN, B);
+    store_rm(&the_store, STORE_NO_TXN, F);
+    settle(false);
+    let_workers_look();
+    settle(false);
+    guest_end(&g);
+    give_device(7);
+    settle(false);
+    assert_int_equal(get(B "/state"), UINT64_MAX);
+}
+
+static void device_that_is_no_disk(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, 1);
+    fake_hyp_device(back, 7, memfd_create("empty", MFD_CLOEXEC));
+    settle_until(B "/state", XenbusStateClosed);
+    assert_true(find_node(B "/error") >= 0);
+    guest_end(&g);
+}
+
+static void frontend_directory_in_its_second_place(void **state)
+{
+    (void)state;
+    static const char *const second = "/local/domain/3/twin/vbd/51712";
+    make_spare(second);
+    put("/local/domain/3/twin/vbd/51712/state", "3"); /* nothing to read there: refused */
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateClosed);
+    put("/local/domain/3/twin/vbd/51712/state", "1");
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+    put(F "/state", "3"); /* not that one */
+    settle(false);
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+}
+
+static void frontend_directory_of_another(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "/local/domain/4/device/vbd/51712", "/local/domain/3/device/vbd/51728",
+        "/local/domain/3/device/vif/51712", "/local/domain/3/twin/vbd/51712/",
+        "/local/domain/3/other/vbd/51712",  "/local/domain/2/ping",
+        "/",                                "",
+    };
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        make_spare(wrong[i]);
+        assert_int_equal(get(B "/state"), XenbusStateClosed);
+        assert_true(find_node(B "/error") >= 0);
+        store_rm(&the_store, STORE_NO_TXN, B);
+        store_rm(&the_store, STORE_NO_TXN, "/local");
+        settle(false);
+    }
+}
+
+/* ------------------------------------------------------------------------ no store */
+
+/* Nothing that a store says by its absence changes anything. */
+static void store_goes_and_comes(void **state)
+{
+    (void)state;
+    static const int errors[] = { -ENOTCONN, -EAGAIN };
+    struct guest g;
+    make_vbd("ram:1048576", "w");
+    guest_publish(&g, 1, 0);
+    put(F "/state", "3");
+    settle(false);
+    for (unsigned i = 0; i < 2; i++) {
+        store_error = errors[i];
+        fire("", "");
+        fire(F "/state", "peer.1");
+        fire(BE_ROOT, "own");
+        settle(false);
+        backend_tick();
+        assert_int_equal(guest_write(&g, 0, 8 * i), BLKIF_RSP_OKAY);
+        assert_true(backend_serving());
+        store_error = 0;
+        fire("", "");
+        settle(false);
+        assert_int_equal(get(B "/state"), XenbusStateConnected);
+        backend_tick();
+        assert_int_equal(get(B "/stats/writes"), i + 1);
+    }
+    put(F "/state", "6"); /* told while nobody could hear it */
+    nevents = 0;
+    fire("", "");
+    settle_until(B "/state", XenbusStateClosed);
+    guest_end(&g);
+}
+
+/* ---------------------------------------------------------------------- heartbeat */
+
+static void ping_comes_back_from_every_worker(void **state)
+{
+    (void)state;
+    struct guest g;
+    for (unsigned i = 0; i < 3; i++)
+        let_workers_look(); /* asleep */
+    make_vbd("ram:1048576", "w");
+    guest_publish(&g, QUEUES, 0);
+    put(F "/state", "3");
+    settle(false);
+    let_workers_look();
+    assert_int_equal(guest_write(&g, 0, 0), BLKIF_RSP_OKAY);
+    for (unsigned i = 1000; i < 1010; i++) /* of those that come meanwhile the last one counts */
+        put_number("/local/domain/2/ping", i);
+    settle_until("/local/domain/2/pong", 1009);
+    put("/local/domain/2/ping", "x");
+    settle(false);
+    assert_int_equal(get("/local/domain/2/pong"), 1009);
+    put(F "/state", "6");
+    settle_until(B "/state", XenbusStateClosed);
     guest_end(&g);
 }
 
@@ -449,6 +820,20 @@ int main(void)
         STAGED(liar_is_disconnected_and_counted),
         STAGED(frontend_dies),
         STAGED(asked_to_stop),
+        STAGED(stops_when_nobody_leaves),
+        STAGED(armed_then_the_device_then_the_doorbell),
+        STAGED(armed_then_the_doorbell_then_the_device),
+        STAGED(frontend_that_rings_too_early),
+        STAGED(device_before_the_frontend),
+        STAGED(frontend_that_closes_while_armed),
+        STAGED(frontend_that_dies_while_armed),
+        STAGED(spare_that_is_released),
+        STAGED(armed_and_removed),
+        STAGED(device_that_is_no_disk),
+        STAGED(frontend_directory_in_its_second_place),
+        STAGED(frontend_directory_of_another),
+        STAGED(store_goes_and_comes),
+        STAGED(ping_comes_back_from_every_worker),
         STAGED(xsa_349_flood_of_watch_events),
         STAGED(bad_params_are_told),
         STAGED(statistics_only_when_changed),

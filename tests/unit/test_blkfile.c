@@ -48,7 +48,8 @@ static void open_file(struct blkdev_file *f, int fd)
 {
     struct blkdev_geometry geo;
     assert_int_equal(file_geometry(fd, false, &geo), 0);
-    assert_int_equal(blkdev_file_open(f, &uring, fd, &geo, &done), 0);
+    blkdev_file_prepare(f, &uring, &done);
+    assert_int_equal(blkdev_file_open(f, fd, &geo), 0);
 }
 
 static void close_file(struct blkdev_file *f, int fd)
@@ -261,7 +262,7 @@ static void ring_is_restricted(void **state)
         else if (i == 1)
             io_uring_prep_socket(sqe, AF_UNIX, SOCK_STREAM, 0, 0);
         else if (i == 2)
-            io_uring_prep_read(sqe, fd, mem, sizeof(mem), 0); /* not a registered file */
+            io_uring_prep_splice(sqe, fd, 0, fd, 4096, sizeof(mem), 0);
         else
             io_uring_prep_nop(sqe);
         assert_int_equal(io_uring_submit_and_wait(&uring.ring, 1), 1);
@@ -270,6 +271,7 @@ static void ring_is_restricted(void **state)
         io_uring_cqe_seen(&uring.ring, cqe);
     }
     assert_int_equal(io_uring_register_eventfd(&uring.ring, fd), -EACCES);
+    assert_int_equal(io_uring_register_files(&uring.ring, &fd, 1), -EACCES);
     /* Control: what it is for works. */
     struct blkdev_file f;
     open_file(&f, fd);

@@ -58,6 +58,8 @@ static inline void rig_up(struct rig *r, uint32_t ring_pages, uint32_t data_page
                                     .data_page = ring_pages + r->slots, .data_pages = data_pages };
     assert_int_equal(blkqueue_init(&r->q, r->sides.pool, &place, &r->terms, r->sides.control_fd), 0);
     rig_attach(r);
+    blkqueue_fenced(&r->q);
+    r->q.queue.watched = 1; /* nobody looks for stalls here */
     queue_start(&r->q.queue);
 }
 
@@ -82,10 +84,11 @@ static inline void rig_die(struct rig *r)
     rig_detach(r);
 }
 
-/* The control thread has a new one, which its owner has yet to see. */
+/* The control thread has a new one, which its owner has yet to see; behind the fence. */
 static inline void rig_reborn(struct rig *r)
 {
     rig_attach(r);
+    blkqueue_fenced(&r->q);
     queue_start(&r->q.queue);
     queue_kick(&r->q.queue);
 }

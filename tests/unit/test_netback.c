@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <unistd.h>
 
 #include "../../backends/net/netback.h"
 #include "../../backends/net/worker.h"
@@ -33,7 +34,7 @@ struct net_queue {
     struct net_counters count;
     const char *why;
 };
-static unsigned queues_alive;
+static unsigned queues_alive, queues_armed, uplinks_given;
 
 int net_queue_create(struct net_queue **out, const struct net_queue_config *cfg)
 {
@@ -47,6 +48,12 @@ void net_queue_destroy(struct net_queue *q)
 {
     free(q);
     queues_alive--;
+}
+
+void net_queue_arm(struct net_queue *q)
+{
+    (void)q;
+    queues_armed++;
 }
 
 const struct net_counters *net_queue_counters(const struct net_queue *q)
@@ -95,6 +102,13 @@ static void work(unsigned w)
     for (unsigned i = 0; i < me->nin; i++) {
         struct net_port *port = me->in[i].what;
         unsigned at = 0;
+        if (me->in[i].kind == MAIL_PING || me->in[i].kind == MAIL_UPLINK) {
+            if (me->in[i].kind == MAIL_PING)
+                me->out[me->nout++] = (struct mail){ .kind = MAIL_PONG };
+            else
+                uplinks_given++;
+            continue;
+        }
         while (at < me->nports && me->ports[at] != port)
             at++;
         if (me->in[i].kind == MAIL_ATTACH) {
@@ -131,7 +145,7 @@ static struct uplink uplink;
 static int raise_curtain(void **state)
 {
     (void)state;
-    nnodes = nwatches = nevents = queues_alive = 0;
+    nnodes = nwatches = nevents = queues_alive = queues_armed = uplinks_given = 0;
     memset(workers, 0, sizeof(workers));
     uplink = (struct uplink){ .poll_fd = -1 };
     back = fake_hyp_new(BACK_DOMID);
@@ -656,7 +670,11 @@ static void asked_to_stop(void **state)
     look();
     assert_int_equal(get(BE_ROOT "/3/1/state"), XenbusStateClosed); /* it had nothing to end */
     assert_int_equal(get(B "/state"), XenbusStateClosing);
+    settle();
+    assert_int_equal(get(B "/state"), XenbusStateClosing);
+    assert_int_equal(workers[0].nports, 1); /* served until its frontend leaves */
     assert_false(backend_stopped());
+    put(F "/state", "5");
     settle();
     assert_int_equal(get(B "/state"), XenbusStateClosed);
     assert_true(backend_stopped());
@@ -664,6 +682,203 @@ static void asked_to_stop(void **state)
     settle();
     assert_int_equal(get(B "/state"), XenbusStateClosed);
     guest_end(&g);
+}
+
+/* ---------------------------------------------------------------- gates and spares */
+
+/* The same stage with a gate, which is not ours yet, and an uplink. */
+static int raise_gated(void **state)
+{
+    raise_curtain(state);
+    nwatches = nevents = 0;
+    put("/local/domain/2/gate", "5");
+    uplink = (struct uplink){ .poll_fd = -1, .present = true, .quiet = true };
+    assert_int_equal(netback_init(back, &the_store, WORKERS, &uplink), 0);
+    return 0;
+}
+
+static void give_gate(void)
+{
+    fake_hyp_device(back, 5, dup(STDIN_FILENO));
+}
+
+static void nobody_is_served_before_the_gate(void **state)
+{
+    (void)state;
+    struct guest g;
+    make_vif();
+    assert_int_equal(get(B "/state"), XenbusStateInitialising);
+    uplink.count.rx_packets = 3; /* whatever it saw is not ours to tell */
+    netback_tick();
+    assert_int_equal(netback_timeout_ms(), -1);
+    assert_int_equal(find_node(UP "/stats/rx_packets"), -1);
+    assert_false(netback_active());
+    fake_hyp_device(back, 6, dup(STDIN_FILENO)); /* another device */
+    settle();
+    assert_int_equal(get(B "/state"), XenbusStateInitialising);
+    assert_int_equal(uplinks_given, 0);
+    give_gate();
+    settle();
+    assert_true(netback_active());
+    assert_int_equal(uplinks_given, 1);
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+    connect_guest(&g, 1, true);
+    assert_false(port_of(0, 0)->armed);
+    assert_int_equal(queues_armed, 0);
+    netback_tick();
+    assert_int_equal(get(UP "/stats/rx_packets"), 3);
+    close_guest(&g);
+}
+
+static void gate_that_is_open_at_once(void **state)
+{
+    (void)state;
+    give_gate();
+    nwatches = nevents = 0;
+    assert_int_equal(netback_init(back, &the_store, WORKERS, &uplink), 0);
+    assert_true(netback_active());
+    settle();
+    assert_int_equal(uplinks_given, 1);
+    make_vif();
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+}
+
+static void arm_guest(struct guest *g, unsigned queues)
+{
+    put(B "/standby", "1");
+    make_vif();
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+    assert_int_equal(get(B "/multi-queue-max-queues"), WORKERS);
+    assert_int_equal(get(B "/feature-rx-copy"), 1);
+    guest_publish(g, queues, true);
+    put(F "/state", "3");
+    settle();
+    assert_int_equal(get(B "/state"), XenbusStateInitialised);
+    assert_int_equal(queues_alive, queues);
+    assert_int_equal(queues_armed, queues);
+    for (unsigned w = 0; w < WORKERS; w++)
+        assert_int_equal(workers[w].nports, 0);
+}
+
+static void armed_vif_begins_with_the_gate(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, 2);
+    assert_int_equal(netback_timeout_ms(), -1);
+    give_gate();
+    assert_int_equal(backend_hyp_events(), 0);
+    for (unsigned w = 0; w < WORKERS; w++) { /* the uplink before the vif */
+        assert_int_equal(workers[w].in[w == 0].kind, MAIL_ATTACH);
+        assert_true(((struct net_port *)workers[w].in[w == 0].what)->armed);
+    }
+    assert_int_equal(workers[0].in[0].kind, MAIL_UPLINK);
+    settle();
+    assert_int_equal(get(B "/state"), XenbusStateConnected);
+    put(F "/state", "4");
+    settle();
+    close_guest(&g);
+    assert_int_equal(queues_alive, 0);
+    store_rm(&the_store, STORE_NO_TXN, F); /* and the next time as usual, but for the doorbell */
+    put(F "/state", "1");
+    settle();
+    connect_guest(&g, 1, true);
+    assert_true(port_of(0, 0)->armed);
+    close_guest(&g);
+}
+
+static void armed_vif_that_closes(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, 2);
+    put(F "/state", "6");
+    look(); /* no worker has to agree */
+    assert_int_equal(get(B "/state"), XenbusStateClosed);
+    assert_int_equal(queues_alive, 0);
+    guest_end(&g);
+    give_gate();
+    settle();
+    assert_int_equal(get(B "/state"), XenbusStateClosed);
+    put(F "/state", "1");
+    settle();
+    assert_int_equal(get(B "/state"), XenbusStateInitWait);
+}
+
+static void armed_vif_that_goes(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, WORKERS);
+    remove_vif();
+    look();
+    assert_int_equal(queues_alive, 0);
+    guest_end(&g);
+    queues_armed = 0;
+    arm_guest(&g, 1);
+    fake_hyp_stop(back);
+    look();
+    assert_int_equal(get(B "/state"), XenbusStateClosed);
+    assert_int_equal(queues_alive, 0);
+    assert_true(backend_stopped());
+    guest_end(&g);
+}
+
+static void same_mac_while_armed(void **state)
+{
+    (void)state;
+    struct guest g;
+    arm_guest(&g, 1);
+    make_vif_at(BE_ROOT "/3/1", "/local/domain/3/device/vif/1", MAC);
+    settle();
+    assert_int_equal(get(BE_ROOT "/3/1/state"), XenbusStateClosed);
+    put(F "/state", "6");
+    settle();
+    guest_end(&g);
+}
+
+static void ping_comes_back(void **state)
+{
+    (void)state;
+    put("/local/domain/2/ping", "7");
+    look();
+    for (unsigned w = 0; w < WORKERS; w++) {
+        assert_int_equal(get("/local/domain/2/pong"), UINT64_MAX);
+        work(w);
+        look();
+    }
+    assert_int_equal(get("/local/domain/2/pong"), 7);
+}
+
+/* Nothing that a store says by its absence changes anything. */
+static void store_goes_and_comes(void **state)
+{
+    (void)state;
+    static const int errors[] = { -ENOTCONN, -EAGAIN };
+    struct guest g;
+    make_vif();
+    connect_guest(&g, 1, true);
+    uplink.present = true;
+    for (unsigned i = 0; i < 2; i++) {
+        uplink.count.rx_packets++;
+        port_of(0, 0)->queue[0]->count.tx_packets++;
+        store_error = errors[i];
+        fire("", "");
+        fire(F "/state", "peer.1");
+        fire(BE_ROOT, "own");
+        look();
+        netback_tick();
+        assert_int_equal(workers[0].nports, 1);
+        store_error = 0;
+        fire("", "");
+        settle();
+        assert_int_equal(workers[0].nports, 1);
+        assert_int_equal(get(B "/state"), XenbusStateConnected);
+        netback_tick();
+        assert_int_equal(get(UP "/stats/rx_packets"), i + 1);
+        assert_int_equal(get(B "/stats/tx_packets"), i + 1);
+    }
+    close_guest(&g);
 }
 
 /* XSA-349: a frontend that writes a watched node without end. */
@@ -742,6 +957,7 @@ static void uplinks_statistics(void **state)
 int main(void)
 {
 #define STAGED(test) cmocka_unit_test_setup_teardown(test, raise_curtain, drop_curtain)
+#define GATED(test)  cmocka_unit_test_setup_teardown(test, raise_gated, drop_curtain)
     const struct CMUnitTest tests[] = {
         STAGED(features_then_connected_then_closed),
         STAGED(stock_order_of_states),
@@ -760,6 +976,14 @@ int main(void)
         STAGED(removed_and_made_again),
         STAGED(frontend_dies),
         STAGED(asked_to_stop),
+        GATED(nobody_is_served_before_the_gate),
+        GATED(gate_that_is_open_at_once),
+        GATED(armed_vif_begins_with_the_gate),
+        GATED(armed_vif_that_closes),
+        GATED(armed_vif_that_goes),
+        GATED(same_mac_while_armed),
+        STAGED(ping_comes_back),
+        STAGED(store_goes_and_comes),
         STAGED(xsa_349_flood_of_watch_events),
         STAGED(statistics_only_when_changed),
         STAGED(uplinks_statistics),

@@ -6,10 +6,11 @@
  */
 #define FE 5
 #define F  "/local/domain/5/device/vif/0"
+#define T  "/local/domain/5/twin/vif/0"
 #define B  "/local/domain/%u/backend/vif/5/0"
 #include "test_front_connect.h"
 
-#include "../../frontends/netqueue.h"
+#include "../../frontends/nic.h"
 
 #define QUEUES 3
 
@@ -48,8 +49,8 @@ static void *be_ring(unsigned q, const char *key)
     return va;
 }
 
-/* Takes what the frontend offers; -> Connected. */
-static void be_connect(void)
+/* Takes what the frontend offers. */
+static void be_take(void)
 {
     be_accept();
     assert_in_range(be.queues, 1, QUEUES);
@@ -65,6 +66,12 @@ static void be_connect(void)
             rings[q].rx_door = be_bind(q, "event-channel-rx");
         }
     }
+}
+
+/* The same; -> Connected. */
+static void be_connect(void)
+{
+    be_take();
     be_set("state", "4");
     await_state(XenbusStateConnected);
 }
@@ -515,6 +522,55 @@ static void test_split_channels_come_and_go(void **state)
     close_both(nic);
 }
 
+/* A spare is armed; the live one dies, then the spare does, each with packets on their
+ * way.  Each time both rings are made anew and the sending one is rung. */
+static void test_takeover(void **state)
+{
+    (void)state;
+    static const char *const slots[] = { T, F };
+    struct netfront *nic = connected(telling);
+    for (unsigned life = 1; life <= 3; life++) {
+        struct be live = be;
+        be_make((domid_t)(20 + life));
+        be.slot = slots[(life - 1) % 2];
+        char path[STORE_PATH_MAX];
+        snprintf(path, sizeof(path), "%s/state", be.slot);
+        set(path, "1");
+        be_tell();
+        be_take(); /* the pages of both rings are the live one's still */
+        be_set("state", "3");
+        for (bool armed = false; !armed; nap()) {
+            pthread_mutex_lock(&nic->device.guest->lock);
+            armed = nic->device.twin == TWIN_ARMED;
+            pthread_mutex_unlock(&nic->device.guest->lock);
+        }
+        struct be spare = be;
+        assert_int_equal(send_some(nic, 0, 10, 1), 10);
+        be = live;
+        be_dead();
+        be = spare;
+        struct pollfd rung = { .fd = hyp_evtchn_fd(rings[0].tx_door), .events = POLLIN };
+        while (poll(&rung, 1, 1) == 0)
+            assert_true(netfront_idle(nic, 0) >= 0);
+        assert_true(rung.revents & POLLIN);
+        for (unsigned q = 0; q < be.queues; q++) { /* from the beginning */
+            rings[q].tx.req_cons = rings[q].tx.rsp_prod = rings[q].tx.rsp_pushed = 0;
+            rings[q].rx.req_cons = rings[q].rx.rsp_prod = rings[q].rx.rsp_pushed = 0;
+        }
+        await_news(NETFRONT_UP, life);
+        await_state(XenbusStateConnected);
+        round_trip(nic, 0);
+        be_set("state", "4");
+        round_trip(nic, 0);
+    }
+    struct netfront_stats stats;
+    netfront_stats(nic, &stats);
+    assert_int_equal(stats.reconnects, 3);
+    assert_int_equal(stats.tx_lost, 30);
+    assert_int_equal(stats.broken, 0);
+    close_both(nic);
+}
+
 static void test_liar_is_shut_out_and_comes_back(void **state)
 {
     (void)state;
@@ -618,6 +674,7 @@ int main(void)
         ON(test_list),
         ON(test_hostile_features),
         ON(test_death_and_rebirth),
+        ON(test_takeover),
         ON(test_rebirth_with_idle_queues),
         ON(test_split_channels_come_and_go),
         ON(test_liar_is_shut_out_and_comes_back),

@@ -248,6 +248,146 @@ static void a_sleeping_worker_hears_every_doorbell(void **state)
     stack_close(&s, 1);
 }
 
+/* ------------------------------------------------------------------------------ armed */
+
+/* A vif of which its worker hears before its frontend has made its rings anew. */
+static void arm(struct guest *g)
+{
+    ring_store(&g->tx.shared->req_prod, 0x80000000); /* what a dead one left may be anything */
+    ring_store(&g->rx.shared->req_prod, 0x80000000);
+    net_queue_arm(g->q);
+    g->port.armed = true;
+}
+
+static void make_rings_anew(struct guest *g)
+{
+    assert_true(ring_front_init(&g->tx, guest_page(g, TX_RING), HYP_PAGE_SIZE, NET_TX_SLOT_BYTES));
+    assert_true(ring_front_init(&g->rx, guest_page(g, RX_RING), HYP_PAGE_SIZE, NET_RX_SLOT_BYTES));
+}
+
+static struct guest *rig_armed(struct rig *r)
+{
+    struct guest *g = &r->guest[r->n];
+    guest_make(g, r->back, r->n++, &(struct guest_options){ .split = true });
+    arm(g);
+    net_worker_attach(r->w, &g->port);
+    return g;
+}
+
+static void many_turns(struct rig *r)
+{
+    for (unsigned i = 0; i < 100; i++)
+        rig_turn(r);
+}
+
+static void an_armed_vif_is_not_looked_at_before_its_doorbell(void **state)
+{
+    (void)state;
+    struct rig r;
+    netif_tx_response_t rsp;
+    rig_open(&r, false);
+    struct guest *a = rig_guest(&r, &(struct guest_options){ 0 });
+    struct guest *b = rig_armed(&r);
+    many_turns(&r);
+    assert_false(b->q->broken);
+    put_frame(a, 1, frame, plain_frame(frame, b->port.mac, a->port.mac, 100), 0);
+    ring_front_push(&a->tx);
+    many_turns(&r);
+    assert_true(take_answer(a, &rsp));
+    make_rings_anew(b);
+    post_buffers(b, 2);
+    put_frame(b, 7, frame, plain_frame(frame, a->port.mac, b->port.mac, 100), 0);
+    ring_front_push(&b->tx);
+    post_buffers(a, 1);
+    many_turns(&r);
+    assert_false(take_answer(b, &rsp));
+    hyp_evtchn_notify(b->front_ch[1]); /* not that one */
+    many_turns(&r);
+    assert_false(take_answer(b, &rsp));
+    hyp_evtchn_notify(b->front_ch[0]);
+    many_turns(&r);
+    assert_true(take_answer(b, &rsp));
+    assert_true(take_frame(a, &got));
+    assert_true(take_frame(b, &got)); /* and what came for it meanwhile was kept */
+    assert_false(take_frame(b, &got));
+    rig_close(&r);
+}
+
+static void an_armed_vif_may_go(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r, false);
+    struct guest *a = rig_guest(&r, &(struct guest_options){ 0 });
+    struct guest *b = rig_armed(&r);
+    for (unsigned i = 0; i < 10; i++) {
+        put_frame(a, (uint16_t)i, frame, plain_frame(frame, b->port.mac, a->port.mac, 100), 0);
+        ring_front_push(&a->tx);
+        many_turns(&r);
+    }
+    assert_null(r.w->sched.queue[1]);
+    hyp_evtchn_close(b->front_ch[0]); /* a channel that is gone is no doorbell */
+    many_turns(&r);
+    assert_non_null(r.w->armed);
+    net_worker_detach(r.w, &b->port);
+    assert_null(r.w->armed);
+    assert_int_equal(hyp_evtchn_alloc(b->hyp, BACK_DOMID, &b->front_ch[0]), 0); /* for rig_close() */
+    many_turns(&r);
+    rig_close(&r);
+}
+
+/* The worker sleeps when the doorbell comes, and when it is asked whether it is there. */
+static void a_sleeping_worker_hears_an_armed_doorbell(void **state)
+{
+    (void)state;
+    struct stack s;
+    netif_tx_response_t rsp;
+    stack_open(&s, 1, false);
+    struct guest *b = &s.guest[s.n];
+    guest_make(b, s.back, s.n++, &(struct guest_options){ .split = true });
+    arm(b);
+    assert_true(net_worker_post(0, MAIL_ATTACH, &b->port));
+    for (unsigned i = 0; i < 3; i++) {
+        nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+        assert_true(net_worker_post(0, MAIL_PING, NULL));
+        assert_int_equal(await_mail(&s, 0).kind, MAIL_PONG);
+    }
+    make_rings_anew(b);
+    put_frame(b, 7, frame, plain_frame(frame, OUTSIDE, b->port.mac, 100), 0);
+    ring_front_push(&b->tx);
+    hyp_evtchn_notify(b->front_ch[0]);
+    await_ring(b, &b->tx, 0);
+    assert_true(take_answer(b, &rsp));
+    assert_int_equal(rsp.id, 7);
+    stack_close(&s, 1);
+}
+
+/* Before it is told that the uplink is its own it takes nothing from it. */
+static void a_quiet_uplink_is_left_alone(void **state)
+{
+    (void)state;
+    static const int anywhere[NET_WORKERS_MAX] = { -1, -1, -1, -1, -1, -1, -1, -1 };
+    struct stack s = { .up = { .present = true, .mtu = NET_MTU_DEFAULT, .poll_fd = -1, .poll_ms = 1,
+                               .quiet = true } };
+    eal_start();
+    s.back = fake_hyp_new(BACK_DOMID);
+    s.control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    assert_int_equal(net_workers_start(1, anywhere, &s.up, s.control_fd), 0);
+    struct guest *a = stack_guest(&s, 1, 0, &(struct guest_options){ .split = true });
+    post_buffers(a, 2);
+    wire_send(frame, plain_frame(frame, a->port.mac, OUTSIDE, 100));
+    assert_true(net_worker_post(0, MAIL_PING, NULL));
+    assert_int_equal(await_mail(&s, 0).kind, MAIL_PONG);
+    nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+    assert_int_equal(rte_ring_count(eal.from_wire), 1);
+    assert_true(net_worker_post(0, MAIL_UPLINK, NULL));
+    await_ring(a, &a->rx, 1);
+    assert_true(take_frame(a, &got));
+    stack_close(&s, 1);
+}
+
+/* ------------------------------------------------------------------------------ sleep */
+
 /* The backlog waits for buffers while the worker sleeps; posting them wakes it. */
 static void posting_buffers_wakes_it(void **state)
 {
@@ -448,6 +588,10 @@ int main(void)
         cmocka_unit_test(who_asks_little_gets_it),
         cmocka_unit_test(copies_for_everyone_are_paid_for),
         cmocka_unit_test(a_sleeping_worker_hears_every_doorbell),
+        cmocka_unit_test(an_armed_vif_is_not_looked_at_before_its_doorbell),
+        cmocka_unit_test(an_armed_vif_may_go),
+        cmocka_unit_test(a_sleeping_worker_hears_an_armed_doorbell),
+        cmocka_unit_test(a_quiet_uplink_is_left_alone),
         cmocka_unit_test(posting_buffers_wakes_it),
         cmocka_unit_test(packets_cross_workers),
         cmocka_unit_test(floods_between_workers_are_accounted_for),

@@ -36,6 +36,13 @@
  *   ended before it was answered may be what ends them: it fails with -EIO once
  *   nothing can do it any more, so it too is reaped only when the disk is back.
  *   Its blocks hold what they held, or what it wrote, whole or in part.
+ * - Time limit.  Where the toolstack configured one (bulkhead-timeout-ms), a request
+ *   that is older while there is no connection fails with -ETIMEDOUT.  A kernel that
+ *   still works for the dead may touch its blocks and its buffer later: that buffer
+ *   is refused (-EBUSY) until the disk is back, and blkfront_free() of it takes
+ *   effect only then.
+ * - A driver domain that is restarted in order finishes what it has first: nothing
+ *   is sent again then.
  * - A thread that works with a queue must come by (submit, reap or idle) before
  *   the disk can come back; one that sleeps after blkfront_idle() said 0 need
  *   not: its descriptor becomes readable when the disk is back.
@@ -90,7 +97,7 @@ struct blkfront_options {
      * the disk. NULL: not called. */
     void (*notify)(void *arg, enum blkfront_news news);
     void *arg;
-    unsigned max_deaths; /* at most 65,535; 0: 3                                  */
+    unsigned max_deaths; /* at most 65,535; 0: as configured, else 3              */
 };
 
 /*
@@ -163,7 +170,7 @@ struct blkfront_io {
  * Queues up to n requests, in order, and tells the backend once.  Returns how
  * many were taken (fewer when the queue is full: reap, then go on).  A request
  * that can never be right (-EINVAL alignment, end of disk, foreign buffer;
- * -EMSGSIZE too long; -EROFS; -EOPNOTSUPP) is refused when it is the first,
+ * -EMSGSIZE too long; -EROFS; -EOPNOTSUPP; -EBUSY for now) is refused when it is the first,
  * and ends the batch before it otherwise.  -ENOTCONN: as above.
  */
 int blkfront_submit(struct blkfront *disk, unsigned queue, const struct blkfront_io *ios, unsigned n);
@@ -189,6 +196,7 @@ struct blkfront_stats {
     uint64_t broken;   /* times that the backend was caught lying               */
     uint64_t replayed; /* requests that were sent again, each time              */
     uint64_t poisoned; /* requests that failed for it                           */
+    uint64_t timed_out; /* requests that failed by the time limit               */
 };
 void blkfront_stats(const struct blkfront *disk, struct blkfront_stats *out);
 

@@ -21,9 +21,13 @@
  *
  * The other side is not trusted: a response that cannot be true breaks the
  * connection.  When a driver domain dies, or is caught lying, what was being
- * sent is lost, as on a wire; the buffers come back, received packets that the
+ * sent is lost, as on a wire; where the toolstack configured that (bulkhead-tx
+ * is resend) it is sent again instead, in its order and before anything new, and
+ * some of it may arrive twice.  The buffers come back, received packets that the
  * caller holds stay valid, and the NIC reconnects by itself.  Until then
  * netfront_send() takes nothing (-ENETDOWN) and netfront_receive() gives nothing.
+ * A driver domain that is restarted in order finishes what it has first: nothing
+ * is lost, and netfront_send() takes nothing (0) meanwhile.
  * -ENOTCONN: the hypervisor is gone, and nothing comes back.
  *
  * Functions return 0 or a count, or a negative errno.
@@ -142,6 +146,7 @@ struct netfront_stats {
     uint64_t rx_packets, rx_bytes, rx_errors;
     uint64_t doorbells, wakeups, reconnects;
     uint64_t broken; /* times that the backend was caught lying */
+    uint64_t tx_resent; /* sent again in a new connection; some may have arrived before */
 };
 void netfront_stats(const struct netfront *nic, struct netfront_stats *out);
 
