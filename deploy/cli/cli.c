@@ -18,11 +18,12 @@ static const char usage[] =
     "  undefine NAME     forget it\n"
     "  start NAME        start it, and wait until it serves\n"
     "  stop NAME         let it finish its work and end\n"
-    "  restart NAME      stop and start; guests of a driver domain keep running\n"
-    "  kill NAME         end it at once, as a crash would\n"
+    "  restart NAME      anew, from the program that is installed now; guests of a driver domain\n"
+    "                    keep running\n"
+    "  kill NAME         end it at once, as a crash would; --at POINT[:N]: at a crash point (test builds)\n"
     "  list              all domains\n"
     "  info NAME         what it is, holds and may do\n"
-    "  log NAME          what it wrote; @core, @netdev and @bulkheadd have one too\n"
+    "  log NAME          what it wrote; NAME@spare, @core, @store, @netdev, @bulkheadd too\n"
     "  events            what happens, one JSON object a line, until interrupted\n"
     "  metrics           figures, as OpenMetrics text\n"
     "  bench blk|net     measure; bulkhead bench blk --help\n"
@@ -33,6 +34,7 @@ struct options {
     const char *run_dir;
     bool json;
     const char *arg; /* of the command; NULL: none */
+    const char *at;  /* kill --at                  */
 };
 
 struct command {
@@ -170,14 +172,20 @@ static int run_define(const struct command *cmd, const struct options *opt)
 static int run_on_name(const struct command *cmd, const struct options *opt)
 {
     json_t *reply;
-    int rc = ask(opt, json_pack("{s:s,s:s}", "cmd", cmd->name, "name", opt->arg), &reply);
+    json_t *request = json_pack("{s:s,s:s}", "cmd", cmd->name, "name", opt->arg);
     const char *state;
+    int rc;
 
+    if (opt->at)
+        json_object_set_new(request, "at", json_string(opt->at));
+    rc = ask(opt, request, &reply);
     if (rc)
         return rc;
     state = json_string_value(json_object_get(reply, "state"));
     if (opt->json)
         finish_json(reply);
+    else if (opt->at)
+        printf("%s dies at %s\n", opt->arg, opt->at);
     else if (!strcmp(cmd->name, "kill"))
         printf("killed %s\n", opt->arg);
     else if (state)
@@ -316,6 +324,24 @@ static int take_common(int argc, char **argv, struct options *opt)
     return n;
 }
 
+/* kill's own option, before or after the name; how many are left, or -1. */
+static int take_at(int n, char **args, struct options *opt)
+{
+    int left = 1;
+
+    for (int i = 1; i < n; i++) {
+        if (strcmp(args[i], "--at") != 0) {
+            args[left++] = args[i];
+        } else if (++i == n) {
+            misuse("%s needs a crash point", "--at");
+            return -1;
+        } else {
+            opt->at = args[i];
+        }
+    }
+    return left;
+}
+
 static int dispatch(int n, char **args, struct options *opt)
 {
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
@@ -324,6 +350,10 @@ static int dispatch(int n, char **args, struct options *opt)
 
         if (strcmp(cmd->name, args[0]) != 0)
             continue;
+        if (!strcmp(cmd->name, "kill"))
+            n = take_at(n, args, opt);
+        if (n < 0)
+            return CLI_MISUSE;
         if (n < wanted) {
             fprintf(stderr, "bulkhead: usage: bulkhead %s %s\n", cmd->name, cmd->arg);
             return CLI_MISUSE;

@@ -30,6 +30,30 @@ static void uptime_text(double s, char out[32])
         snprintf(out, 32, "%llud%02lluh", t / 86400, t / 3600 % 24);
 }
 
+/* "signal KILL, 0.8 ms" */
+static void last_text(const json_t *d, char out[48])
+{
+    const char *cause = text_of(d, "last_cause");
+    double ms = (double)number_of(d, "last_downtime_us") / 1000.0;
+
+    if (!*cause)
+        snprintf(out, 48, "-");
+    else if (ms > 0)
+        snprintf(out, 48, "%.24s, %.*f ms", cause, ms < 100, ms);
+    else
+        snprintf(out, 48, "%.24s", cause);
+}
+
+/* none, starting, ready (not connected to every guest yet) or armed */
+static const char *spare_text(const json_t *d)
+{
+    const json_t *spare = json_object_get(d, "spare");
+
+    if (!spare)
+        return "-";
+    return json_is_true(json_object_get(spare, "armed")) ? "armed" : text_of(spare, "state");
+}
+
 /* "vda@disk0 eth0@net0", with a ! where it is not connected; "eth1 up" of an uplink. */
 static void put_devices(const json_t *d, FILE *out)
 {
@@ -61,19 +85,20 @@ void show_list(const json_t *domains, FILE *out)
 
     json_array_foreach(domains, i, d) if ((int)strlen(text_of(d, "name")) > width) width =
         (int)strlen(text_of(d, "name"));
-    fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11s  %8s  %s\n", width, "NAME", "KIND", "CLASS", "DOMID",
-            "STATE", "INCARNATION", "UPTIME", "DEVICES");
+    fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11s  %8s  %-21s  %-8s  %s\n", width, "NAME", "KIND", "CLASS",
+            "DOMID", "STATE", "INCARNATION", "UPTIME", "LAST DEATH", "SPARE", "DEVICES");
     json_array_foreach(domains, i, d)
     {
-        char domid[16] = "-", uptime[32] = "-";
+        char domid[16] = "-", uptime[32] = "-", last[48];
 
+        last_text(d, last);
         if (number_of(d, "domid")) {
             snprintf(domid, sizeof(domid), "%lld", number_of(d, "domid"));
             uptime_text(json_number_value(json_object_get(d, "uptime_s")), uptime);
         }
-        fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11lld  %8s  ", width, text_of(d, "name"),
+        fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11lld  %8s  %-21s  %-8s  ", width, text_of(d, "name"),
                 text_of(d, "kind"), text_of(d, "class"), domid, text_of(d, "state"),
-                number_of(d, "incarnation"), uptime);
+                number_of(d, "incarnation"), uptime, last, spare_text(d));
         put_devices(d, out);
         fputc('\n', out);
     }
@@ -126,6 +151,29 @@ static void show_uplink(const json_t *uplink, FILE *out)
                 *text_of(uplink, "state") ? ", " : "", text_of(uplink, "state"));
 }
 
+static void show_recovery(const json_t *info, FILE *out)
+{
+    const json_t *spare = json_object_get(info, "spare"), *value;
+    const char *key, *between = "             ";
+
+    if (*text_of(info, "last_cause"))
+        fprintf(out, "last death   %s\n", text_of(info, "last_cause"));
+    if (!spare)
+        return;
+    if (number_of(info, "last_downtime_us")) {
+        fprintf(out, "downtime     %lld us, %s\n", number_of(info, "last_downtime_us"),
+                json_is_true(json_object_get(info, "last_warm")) ? "by its spare" : "started anew");
+        json_object_foreach(json_object_get(info, "phases_us"), key, value)
+        {
+            fprintf(out, "%s%s %lld us", between, key, (long long)json_integer_value(value));
+            between = ", ";
+        }
+        fputc('\n', out);
+    }
+    fprintf(out, "spare        %s%s%s\n", spare_text(info), *text_of(spare, "why") ? ": " : "",
+            text_of(spare, "why"));
+}
+
 static void show_lists(const json_t *info, FILE *out)
 {
     const json_t *e, *value;
@@ -164,6 +212,7 @@ void show_info(const json_t *info, FILE *out)
             text_of(info, "kind"), text_of(info, "class"), text_of(info, "state"));
     fprintf(out, "incarnation  %lld, %lld restarts that no one asked for\n", number_of(info, "incarnation"),
             number_of(info, "restarts"));
+    show_recovery(info, out);
     if (*text_of(info, "socket"))
         fprintf(out, "socket       %s\n", text_of(info, "socket"));
     if (*text_of(info, "netns"))

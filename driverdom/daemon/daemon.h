@@ -22,7 +22,9 @@
 #include "../../hyp-shim/hyp.h"
 #include "../../hyp-shim/store.h"
 #include "../../policy/policy.h"
+#include "cputime.h"
 #include "log.h"
+#include "state.h"
 
 #define DAEMON_DOMAINS_MAX  96
 #define DAEMON_SESSIONS_MAX 32
@@ -30,6 +32,8 @@
 #define DAEMON_BACKLOG_MAX  (8u << 20)  /* bytes that a session may leave unread */
 #define DAEMON_SENTENCE_MAX 640
 #define UPLINK_FILES        2       /* rx_pcap, tx_pcap */
+#define LIES_MAX            3       /* driver domains that one guest's reports may end in LIES_MS */
+#define LIES_MS             60000
 
 /* Milliseconds. */
 #define READY_WAIT_MS    10000  /* a driver domain, from start to READY      */
@@ -39,8 +43,11 @@
 #define STOP_WAIT_MS     8000   /* an ordered stop, before SIGKILL           */
 #define REASSIGN_MS      1000   /* a device that did not come back           */
 #define KEEPER_WAIT_MS   2000   /* at the end: for interfaces to be given back */
-#define BACKOFF_FIRST_MS 50
+#define BACKOFF_FIRST_MS 50     /* from the second death in a row on          */
 #define BACKOFF_LAST_MS  5000
+#define SPARE_LAST_MS    1000   /* the longest wait before a spare is made    */
+#define SETTLE_MS        100    /* a takeover has the processors to itself    */
+#define RECOVERY_WAIT_MS 5000   /* for frontends to report a recovery         */
 #define BACKOFF_FORGET_MS 10000 /* lived that long: the next death is a first one */
 
 enum domain_state { ST_DEFINED, ST_STARTING, ST_RUNNING, ST_STOPPING, ST_CRASHED, ST_BACKOFF };
@@ -49,6 +56,7 @@ enum domain_state { ST_DEFINED, ST_STARTING, ST_RUNNING, ST_STOPPING, ST_CRASHED
  * A device of a guest as the store has it: a directory of each side.  A guest's
  * disks come first, then its NICs: split i is disk i or NIC i - ndisks.
  */
+#define SLOTS 2
 struct split {
     const char *cls;     /* "vbd", "vif"                                         */
     const char *word;    /* "disk", "NIC"                                        */
@@ -56,8 +64,12 @@ struct split {
     const char *backend; /* name of its driver domain                            */
     unsigned devid;
     domid_t be;          /* driver domain that serves it now; 0: none            */
-    domid_t nodes_be;    /* whose backend directory exists; 0: none              */
-    bool connected;      /* its frontend said so                                 */
+    unsigned live;       /* which of its slots is in use, 0 or 1; see split.c    */
+    domid_t nodes_be[SLOTS]; /* of each slot, whose backend directory exists; 0: none */
+    bool connected;      /* its frontend said so, in the live slot               */
+    bool armed;          /* the other slot: the spare said so                    */
+    bool awaited;        /* a recovery waits for its report                      */
+    uint32_t stalled, lies, poisoned, timed_out; /* as its frontend reported last */
     char error[160];     /* the backend's last complaint, cleaned                */
     uint64_t error_at;
 };
@@ -70,12 +82,14 @@ struct vbd {
     int last_error;      /* of the last opening                                  */
     uint64_t give_up_at; /* opening: when to stop trying; 0: never               */
     uint64_t retry_at;   /* 0: no retry pending                                  */
+    uint64_t opened_ns;  /* when the core had it open; 0: not yet                */
 };
 
 /* An interface that the keeper holds for a domain: an uplink, or the TAP of a NIC. */
 struct kept {
     enum { KEPT_NONE, KEPT_TO_ASK, KEPT_ASKED, KEPT_HELD, KEPT_TO_RELEASE, KEPT_RELEASING } at;
     unsigned answers;    /* requests that were not answered yet; the last one counts */
+    bool had;            /* the keeper has it until it is told to release it    */
 };
 
 /* The uplink of a net driver domain. */
@@ -88,6 +102,60 @@ struct uplink {
     } file[UPLINK_FILES];
 };
 
+/* Why an incarnation came to its end. */
+enum cause {
+    CAUSE_NONE,
+    CAUSE_SIGNAL,
+    CAUSE_EXIT,
+    CAUSE_HANG,     /* no heartbeat                                              */
+    CAUSE_LIE,      /* a frontend caught it: a broken ring                       */
+    CAUSE_PLANNED,  /* a restart that was asked for                              */
+    CAUSE_DETACHED, /* native guest: its program let go of it                    */
+    CAUSE_COUNT
+};
+
+/*
+ * A second process of a driver domain, ready to be its next incarnation: jailed,
+ * its devices assigned (they come to it when the fence lets them), connected to
+ * every frontend ahead.
+ */
+struct spare {
+    enum {
+        SPARE_NONE,
+        SPARE_WAITING,       /* until make_at                                    */
+        SPARE_STARTING,      /* until deadline                                   */
+        SPARE_READY
+    } at;
+    domid_t domid;           /* 0: no process                                    */
+    bool alive;              /* its death was not reported yet                   */
+    bool unpaused;
+    bool was_armed;          /* it was told that every connection is made        */
+    uint64_t make_at;
+    uint64_t deadline;
+    uint64_t started_at;     /* READY since                                      */
+    uint32_t failures;       /* spares that died in a row                        */
+    uint32_t next_device;
+    uint32_t gate;           /* as in struct domain                              */
+    uint64_t gate_ns;
+    int channel[2];          /* as in struct domain                              */
+    struct kept kept;        /* its sockets of the uplink; answers are counted in the uplink */
+    struct log log;
+};
+
+/* From a death until every connected frontend has its answer.  CLOCK_MONOTONIC, ns. */
+struct recovery {
+    bool on;
+    bool warm;               /* a spare took over                                */
+    bool planned;
+    uint64_t t0_ns;          /* the kill was ordered, or the death               */
+    uint64_t death_ns;
+    uint64_t books_ns;       /* everything was handed over; 0: not yet           */
+    uint64_t attached_ns, first_ns, down_ns; /* latest, latest, earliest report; 0: none */
+    uint64_t give_up_at;     /* ms; 0: not yet running                           */
+};
+
+enum phase { PHASE_DETECT, PHASE_FENCE, PHASE_HANDOVER, PHASE_RECONNECT, PHASE_FIRST, PHASES };
+
 struct domain {
     bool used;
     struct domain_spec spec;
@@ -96,7 +164,8 @@ struct domain {
     domid_t old_domid;        /* a dead incarnation whose store home still stands */
     uint32_t incarnation;     /* counts starts                                   */
     uint32_t restarts;        /* of them not asked for                           */
-    uint32_t failures;        /* deaths in a row                                 */
+    uint32_t failures;        /* deaths in a row, of incarnations that never served */
+    bool served;              /* this one: all its guests had answers            */
     uint64_t started_at;      /* of this incarnation; 0: not running             */
     uint64_t deadline;        /* of the current state; 0: none                   */
     bool alive;               /* its death was not reported yet                  */
@@ -115,8 +184,32 @@ struct domain {
     unsigned nsplits;
     struct split split[SPLITS_MAX];
     struct vbd vbd[POLICY_DISKS_MAX];
+    struct vbd ahead[POLICY_DISKS_MAX]; /* the same in the spares                */
     struct kept tap[POLICY_NICS_MAX]; /* guest with TAP doors                    */
     struct uplink uplink;             /* net driver domain                       */
+    uint32_t gate;            /* net driver domain: its device number of the gate file */
+    enum { PLAN_NONE, PLAN_ARM, PLAN_STOP } plan; /* a restart through a fresh spare */
+    uint64_t gate_ns;         /* when the core had the gate open; 0: not yet     */
+    uint64_t plan_until;      /* of PLAN_ARM, PLAN_STOP                          */
+    uint64_t ordered_ns;      /* its death was ordered then; 0: it was not       */
+    enum cause ordered;       /* and is to be told as this; NONE: as what it is  */
+    enum cause last_cause;    /* of the last death                               */
+    int last_status;          /* its signal or exit status                       */
+    bool last_warm;
+    uint64_t last_downtime_us;
+    uint64_t phase_us[PHASES]; /* of the last recovery                           */
+    uint64_t deaths[CAUSE_COUNT];
+    struct spare spare;       /* driver domain                                   */
+    struct recovery recovery;
+    uint64_t ping_until;      /* its answer is due; 0: none is awaited           */
+    uint64_t ping_again;      /* no other before                                 */
+    uint64_t pinged_ns;
+    pid_t ping_pid;           /* 0: not known                                    */
+    struct cputime ping_cpu;  /* of that process when it was asked               */
+    uint32_t ping;            /* number of the last one                          */
+    uint32_t heard;           /* guest: what was told of it in this second       */
+    uint64_t heard_at;
+    uint64_t lie_at[LIES_MAX]; /* guest: when driver domains died for its reports */
 };
 
 enum wait_for { WAIT_NOTHING, WAIT_START = 1, WAIT_STOP = 2, WAIT_KILL = 4 };
@@ -136,16 +229,35 @@ struct keeper {
     domid_t domid;           /* 0: it does not run                               */
     int control;             /* -1: it does not listen                           */
     bool blocked;            /* it took no more requests                         */
+    uint32_t fresh;          /* answers before the one to this id are another daemon's; 0: none */
+    bool fresh_asked;
     uint64_t end_at;         /* it was told to end, and how long that may take   */
     uint32_t next_id;
+    struct log log;
+};
+
+/* The process of the store: a domain that is made again whenever it dies. */
+struct store_process {
+    int listen_fd, journal_fd;
+    uint32_t failures;       /* deaths in a row                                  */
+    uint64_t started_at;
+    uint64_t retry_at;       /* 0: it runs                                       */
     struct log log;
 };
 
 struct daemon {
     struct hyp *hyp;
     struct store *store;
+    struct store_process store_process;
+    int parcel[2];           /* in, out: parcel.h                                */
+    unsigned parked;         /* packets in there                                 */
+    uint64_t parked_print;   /* of what they hold                                */
+    struct state_mark saved[DAEMON_DOMAINS_MAX + 1]; /* the last is the daemon's own */
+    int state_error;         /* the last complaint                               */
+    bool adopted;            /* the core was there before us                     */
+    bool core_ended;         /* and everything with it                           */
     int listen_fd, signal_fd;
-    pid_t core;
+    pid_t core;              /* 0: it is not our child                           */
     bool foreground;
     bool stopping;           /* SIGTERM came: everything is on its way out       */
     uint64_t stop_deadline;
@@ -159,10 +271,13 @@ struct daemon {
 };
 
 uint64_t now_ms(void); /* CLOCK_MONOTONIC, never 0 */
+uint64_t now_ns(void);
 
 /* ------------------------------------------------------------------ loop.c */
 /* Serves until it is told to stop or the core is gone; returns the exit status. */
 int daemon_loop(struct daemon *d, int ready_fd);
+/* News from the core. */
+void daemon_hear(struct daemon *d, const struct hyp_event *ev);
 
 /* ---------------------------------------------------------------- domain.c */
 struct domain *dom_find(struct daemon *d, const char *name);
@@ -183,15 +298,29 @@ int dom_kill(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]
 /* In order, but not asked for: its uplink must be opened anew. */
 void dom_renew(struct daemon *d, struct domain *dom);
 
+/* At once, as the daemon's own verdict. */
+void dom_put_down(struct daemon *d, struct domain *dom, enum cause cause);
+/* "signal KILL", "exit 1", "hang", "broken ring", "planned"; "" when it never died. */
+void cause_text(enum cause cause, int status, char out[32]);
+/* Milliseconds before the next try, after so many failures in a row. */
+uint64_t backoff_ms(uint32_t failures, uint64_t most);
+
 /* What happens. */
-void dom_died(struct daemon *d, struct domain *dom, int status);
+/* A death, READY or a device, of whatever domain. */
+void dom_event(struct daemon *d, const struct hyp_event *ev);
+void dom_died(struct daemon *d, struct domain *dom, int status, uint64_t at_ns);
 void dom_tick(struct daemon *d, struct domain *dom, uint64_t now);
 uint64_t dom_next_tick(const struct domain *dom); /* 0: none */
 
 enum hyp_class dom_class(const struct domain_spec *spec);
 
+/* It runs on under this daemon: sets the watches again that went with the last daemon's connection,
+ * of its spare too. */
+void dom_adopted(struct daemon *d, struct domain *dom);
+
 /* Shared by driver.c and guest.c. */
 int dom_make(struct daemon *d, struct domain *dom, const int *more_fds, unsigned n);
+int dom_make_spare(struct daemon *d, struct domain *dom, const int *more_fds, unsigned n);
 void dom_is_running(struct daemon *d, struct domain *dom, const char *event);
 void dom_start_failed(struct daemon *d, struct domain *dom, const char *sentence);
 
@@ -199,17 +328,89 @@ void dom_start_failed(struct daemon *d, struct domain *dom, const char *sentence
 int driver_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
 void driver_ready(struct daemon *d, struct domain *dom);
 void driver_gone(struct daemon *d, struct domain *dom); /* its guests' devices lost it */
-void driver_device(struct daemon *d, const struct hyp_event *ev);
+/* A guest's device goes to the incarnation that runs now, the ordinary way. */
+void driver_move(struct daemon *d, struct domain *dom, struct domain *guest, unsigned i);
+/* Nodes of the incarnation before, which a takeover left. */
+void driver_clean_up(struct daemon *d, struct domain *dom);
+/* Devices of guests that had this incarnation have none now. */
+void driver_lost(struct daemon *d, struct domain *dom);
+/* The devices that it serves, of guests that have nodes: from {0}, while true. */
+struct served {
+    struct domain *guest;
+    unsigned i;
+    struct split *split; /* guest->split[i] */
+    int g;
+    unsigned next;
+};
+bool driver_next(struct daemon *d, const struct domain *dom, struct served *at);
+/* A net driver domain's gate: a file whose lock is its fence. */
+int driver_gate(struct daemon *d, const struct domain *dom, domid_t domid, uint32_t number,
+                char why[DAEMON_SENTENCE_MAX]);
+void driver_forget_gate(const struct domain *dom);
+void driver_device(struct daemon *d, struct domain *dom, const struct hyp_event *ev);
 void driver_go_on(struct daemon *d, struct domain *dom); /* runs as soon as all that it needs is there */
 unsigned driver_guests(struct daemon *d, const struct domain *driver, char *names, size_t cap);
 
 int guest_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
 void guest_device(struct daemon *d, const struct hyp_event *ev);
+void guest_look(struct daemon *d, struct domain *dom, unsigned i); /* what both sides wrote for a device */
+bool guest_may_tell(struct domain *dom); /* it was not told too much of this guest in this second */
 void guest_go_on(struct daemon *d, struct domain *dom); /* is made as soon as all its devices are there */
 void guest_store_event(struct daemon *d, const struct store_event *ev);
 void guest_release(struct daemon *d, struct domain *dom); /* devices, nodes, home */
 void guest_tick(struct daemon *d, struct domain *dom, uint64_t now);
 uint64_t guest_next_tick(const struct domain *dom);
+
+/* ----------------------------------------------------------------- spare.c */
+/* Why this driver domain has no spare; "" when it is to have one. */
+const char *spare_why_not(const struct domain *dom);
+/* Its incarnation runs: a spare is made in so many milliseconds. */
+void spare_plan(struct daemon *d, struct domain *dom, uint64_t delay);
+/* The takeover is over: no reason to wait, but for back-off. */
+void spare_hurry(struct domain *dom);
+/* Kills it and forgets it. */
+void spare_drop(struct daemon *d, struct domain *dom);
+void spare_ready(struct daemon *d, struct domain *dom);
+void spare_died(struct daemon *d, struct domain *dom, int status);
+void spare_failed(struct daemon *d, struct domain *dom, const char *sentence);
+/* The incarnation is dead. True: its spare is the incarnation now, and all books say so. */
+bool spare_takes_over(struct daemon *d, struct domain *dom);
+/* True: the spare that was being made goes on as the next incarnation, which is starting. */
+bool spare_goes_on(struct daemon *d, struct domain *dom);
+void spare_guest_up(struct daemon *d, struct domain *guest);
+void spare_guest_down(struct daemon *d, struct domain *guest);
+/* A disk of a guest was opened in its driver domain: the spare may wait for it now. */
+void spare_device_up(struct daemon *d, struct domain *guest, unsigned i);
+/* Something was armed, or is no more. */
+void spare_look(struct daemon *d, struct domain *dom);
+bool spare_is_armed(struct daemon *d, const struct domain *dom);
+/* A planned restart through a fresh spare: begun, or refused. */
+int spare_restart(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
+void spare_tick(struct daemon *d, struct domain *dom, uint64_t now);
+uint64_t spare_next_tick(const struct domain *dom); /* 0: none */
+/* Its request for sockets of the uplink was answered; error 0: they are in its channel. */
+void spare_uplink(struct daemon *d, struct domain *dom, int error, const char *text);
+
+/* ------------------------------------------------------------- heartbeat.c */
+/* A frontend says that its work stands still: its driver domain is asked whether it lives. */
+void heartbeat_stalled(struct daemon *d, struct domain *driver);
+/* A frontend caught its driver domain lying. */
+void heartbeat_lie(struct daemon *d, struct domain *guest, unsigned i, const char *what);
+int heartbeat_watch(struct daemon *d, domid_t domid, bool on);
+void heartbeat_store_event(struct daemon *d, domid_t domid);
+void heartbeat_tick(struct daemon *d, struct domain *dom, uint64_t now);
+
+/* -------------------------------------------------------------- recovery.c */
+/* An incarnation that ran is dead; what was connected is waited for. */
+void recovery_begin(struct daemon *d, struct domain *dom, uint64_t at_ns);
+/* The next one runs, and everything was handed over to it. */
+void recovery_handed_over(struct daemon *d, struct domain *dom, bool warm);
+/* A frontend reports: "BE_DOMID DOWN_NS ATTACHED_NS FIRST_NS". */
+void recovery_outage(struct daemon *d, struct domain *guest, unsigned i, const char *report);
+void recovery_look(struct daemon *d, struct domain *dom);
+void recovery_tick(struct daemon *d, struct domain *dom, uint64_t now);
+json_t *recovery_phases(const struct domain *dom);
+extern const char *const phase_names[PHASES];
 
 /* ------------------------------------------------------------------ door.c */
 int door_open(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
@@ -232,23 +433,41 @@ void nodes_add(struct nodes *nodes, const char *key, const char *fmt, ...)
 void nodes_add_hints(struct nodes *frontend, unsigned queues, unsigned pool_pages, enum policy_grants grants);
 
 void split_init(struct domain *dom); /* from its spec */
-/* Both directories, in one transaction; what an older backend had is removed. */
-int split_write_nodes(struct daemon *d, struct domain *guest, unsigned i);
-void split_remove_nodes(struct daemon *d, struct domain *guest, unsigned i);
-/* The state that the frontend wrote; the backend's complaint, "" when there is none. */
+/* Both directories of a slot, in one transaction; what an older backend had there is removed. */
+int split_write_nodes(struct daemon *d, struct domain *guest, unsigned i, unsigned slot, domid_t be,
+                      bool standby);
+void split_remove_nodes(struct daemon *d, struct domain *guest, unsigned i, unsigned slot);
+/* Its spare's nodes are those of its incarnation now. */
+void split_is_live(struct daemon *d, const struct domain *guest, unsigned i);
+/* Live slot: the state that the frontend wrote; the backend's complaint, "" when there is none. */
 unsigned split_frontend_state(struct daemon *d, const struct domain *guest, unsigned i);
 void split_backend_error(struct daemon *d, const struct domain *guest, unsigned i, char *out, size_t cap);
+/* The other slot: the state that the spare wrote. */
+unsigned split_standby_state(struct daemon *d, const struct domain *guest, unsigned i);
+/* /local/domain/FE/report/CLS/ID, where the frontend says what it lives through. */
+#define REPORT_MAX 128
+int split_open_report(struct daemon *d, struct domain *guest, unsigned i);
+void split_close_report(struct daemon *d, struct domain *guest, unsigned i);
+bool split_read_report(struct daemon *d, const struct domain *guest, unsigned i, const char *key,
+                       char out[REPORT_MAX]); /* cleaned; false: there is none */
+int split_watch(struct daemon *d, const struct domain *guest, unsigned i); /* again: dom_adopted() */
 const char *split_words(const struct domain *guest); /* "disks", "NICs", "disks and NICs" */
-int home_make(struct daemon *d, const struct domain *dom);
+int home_make(struct daemon *d, const char *name, domid_t domid);
 void home_remove(struct daemon *d, domid_t domid);
 
 /* ------------------------------------------------------- vbd.c and vif.c */
 /* What is theirs of the two directories. */
-void vbd_nodes(const struct domain *guest, unsigned i, struct nodes *backend, struct nodes *frontend);
+void vbd_nodes(const struct domain *guest, unsigned i, bool standby, struct nodes *backend,
+               struct nodes *frontend);
 void vif_nodes(const struct domain *guest, unsigned nic, struct nodes *backend, struct nodes *frontend);
 /* Opens the device for disk i afresh in its driver domain, which is running. */
 int vbd_assign(struct daemon *d, struct domain *guest, unsigned i);
+/* The same ahead, in its spare: the fence makes it wait. */
+int vbd_assign_ahead(struct daemon *d, struct domain *guest, unsigned i, struct spare *spare);
+/* By the same number again, in the domain be: the backend knows it by that. */
+int vbd_assign_again(struct daemon *d, const struct domain *guest, unsigned i, struct vbd *vbd, domid_t be);
 void vbd_release(struct daemon *d, struct domain *guest, unsigned i);
+void vbd_release_ahead(struct daemon *d, struct domain *guest, unsigned i, domid_t spare);
 void vbd_open_sentence(const struct domain *guest, unsigned i, int error, char why[DAEMON_SENTENCE_MAX]);
 const char *device_error_text(int error);
 void vif_mac_text(const uint8_t mac[6], char out[18]);
@@ -258,6 +477,8 @@ void vif_mac_text(const uint8_t mac[6], char out[18]);
 int uplink_check(struct daemon *d, const struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
 /* After the domain was made, before it runs: its nodes, and its files begin to be opened. */
 int uplink_prepare(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
+/* The same for its spare; an uplink with files has none. */
+int uplink_prepare_spare(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
 bool uplink_files_open(const struct domain *dom);
 void uplink_clear(struct domain *dom); /* this incarnation is no more */
 bool uplink_needs_keeper(const struct domain_spec *spec);
@@ -268,17 +489,47 @@ const char *uplink_state(struct daemon *d, const struct domain *dom);
 void keeper_init(struct daemon *d);
 /* Starts it when it does not run. */
 int keeper_start(struct daemon *d, char why[DAEMON_SENTENCE_MAX]);
-int keeper_channel(struct domain *dom, char why[DAEMON_SENTENCE_MAX]); /* a new one */
-void keeper_channel_passed(struct domain *dom); /* its process has its end */
-void keeper_close_channel(struct domain *dom);
+int keeper_channel(int channel[2], const char *whose, char why[DAEMON_SENTENCE_MAX]); /* a new one */
+void keeper_channel_passed(int channel[2]); /* its process has its end */
+void keeper_close_channel(int channel[2]);
 /* Sends all that is to be asked, as far as the keeper takes it. */
 void keeper_ask(struct daemon *d);
-/* The uplink goes back to the machine, whether the keeper still was to get it or has it. */
+/* What it has of a domain goes: the uplink back to the machine, TAP devices for good. */
 void keeper_release(struct daemon *d, struct domain *dom);
+/* The process that had it is no more; the keeper has it for the next one. */
+void keeper_drop(struct kept *kept);
 void keeper_serve(struct daemon *d, short revents);
 void keeper_died(struct daemon *d, int status);
+/* It runs on under this daemon, if the core and the parcel have it. */
+void keeper_adopted(struct daemon *d);
 /* True: it has ended, or is given up; everything that it held was given back first. */
 bool keeper_end(struct daemon *d, uint64_t now);
+
+/* ------------------------------------------------------- store_process.c */
+/* Starts it, with a new journal or with the old one; 0, or a negative errno with a sentence. */
+int store_process_first(struct daemon *d, char *why, size_t cap);
+int store_process_start(struct daemon *d, char *why, size_t cap);
+/* Its death was told. It is made again at once, or when its back-off is over. */
+void store_process_died(struct daemon *d, int status);
+/* Its death is suspected: as above, but for the telling. */
+void store_process_look(void *daemon);
+void store_process_tick(struct daemon *d, uint64_t now);
+
+/* ----------------------------------------------------------------- adopt.c */
+/*
+ * The core lives, its toolstack died: takes over everything that runs.  First, before the store is
+ * connected to: what was parked and written down; 0, or a negative errno with a sentence.
+ */
+int adopt_prepare(struct daemon *d, char *why, size_t cap);
+void adopt_all(struct daemon *d);
+/* Puts the descriptors that must outlive this daemon where the next one finds them. */
+void adopt_park(struct daemon *d);
+
+/* ----------------------------------------------------------------- state.c */
+/* Writes down what a next daemon must know; only what changed. */
+void state_save(struct daemon *d);
+/* Reads it back for every domain that is defined, and the daemon's own. */
+void state_load(struct daemon *d);
 
 /* ----------------------------------------------------------------- event.c */
 /* One line to all who listen.  detail is stolen, may be NULL. */

@@ -38,6 +38,8 @@ struct domain *dom_by_domid(struct daemon *d, domid_t domid)
 
 struct domain *dom_new(struct daemon *d, const struct domain_spec *spec)
 {
+    char spare_log[LOG_NAME_MAX];
+
     for (int i = 0; i < DAEMON_DOMAINS_MAX; i++) {
         struct domain *dom = &d->domains[i];
 
@@ -51,6 +53,9 @@ struct domain *dom_new(struct daemon *d, const struct domain_spec *spec)
         d->keeper.next_id += POLICY_NICS_MAX;
         split_init(dom);
         log_init(&dom->log, spec->name);
+        snprintf(spare_log, sizeof(spare_log), "%s@spare", spec->name);
+        log_init(&dom->spare.log, spare_log);
+        dom->spare.channel[0] = dom->spare.channel[1] = -1;
         return dom;
     }
     return NULL;
@@ -71,47 +76,6 @@ bool dom_is_down(const struct domain *dom)
 }
 
 /* --------------------------------------------------------- making, unmaking */
-
-enum hyp_class dom_class(const struct domain_spec *spec)
-{
-    static const enum hyp_class doors[] = {
-        [POLICY_DOOR_NBD] = HYP_CLASS_NBD,
-        [POLICY_DOOR_NATIVE] = HYP_CLASS_NATIVE,
-        [POLICY_DOOR_TAP] = HYP_CLASS_TAP,
-    };
-
-    if (spec->kind == POLICY_DRIVER)
-        return spec->cls == POLICY_CLASS_NET ? HYP_CLASS_NET : HYP_CLASS_BLK;
-    return doors[spec->door];
-}
-
-/* fds[0] is the domain's stderr, which it keeps as descriptor 5. */
-int dom_make(struct daemon *d, struct domain *dom, const int *more_fds, unsigned n)
-{
-    struct hyp_domain_config cfg = {.class_id = dom_class(&dom->spec), .cpus = dom->spec.cpus};
-    int fds[HYP_FDS_MAX], writer, rc;
-
-    /* A guest's <memory> is the guest's own; what serves it is sized by its class. */
-    if (dom->spec.kind == POLICY_DRIVER)
-        cfg.memory_bytes = dom->spec.memory_bytes;
-    snprintf(cfg.name, sizeof(cfg.name), "%s", dom->spec.name);
-    if (cfg.class_id == HYP_CLASS_NATIVE) {
-        rc = hyp_domain_create(d->hyp, &cfg, NULL, 0, &dom->domid, dom->conn);
-        dom->alive = !rc;
-        return rc;
-    }
-    log_pump(&dom->log, LAST_WORDS_BYTES);
-    rc = log_pipe(&dom->log, &writer);
-    if (rc)
-        return rc;
-    fds[0] = writer;
-    for (unsigned i = 0; i < n; i++)
-        fds[1 + i] = more_fds[i];
-    rc = hyp_domain_create(d->hyp, &cfg, fds, 1 + n, &dom->domid, dom->conn);
-    close(writer);
-    dom->alive = !rc;
-    return rc;
-}
 
 static void close_connections(struct domain *dom)
 {
@@ -135,6 +99,8 @@ static void clear_incarnation(struct daemon *d, struct domain *dom)
     dom->domid = 0;
     dom->started_at = 0;
     dom->deadline = 0;
+    dom->ping_until = dom->ordered_ns = 0;
+    dom->ordered = CAUSE_NONE;
 }
 
 /* Kills silently, and forgets. */
@@ -147,8 +113,12 @@ static void unmake(struct daemon *d, struct domain *dom)
 
 static void come_to_rest(struct daemon *d, struct domain *dom)
 {
+    spare_drop(d, dom);
+    driver_clean_up(d, dom);
     home_remove(d, dom->old_domid);
     dom->old_domid = 0;
+    dom->recovery.on = false;
+    dom->plan = PLAN_NONE;
     dom->state = ST_DEFINED;
     dom->start_again = dom->renewing = false;
     dom->deadline = 0;
@@ -156,23 +126,34 @@ static void come_to_rest(struct daemon *d, struct domain *dom)
     keeper_release(d, dom);
 }
 
+uint64_t backoff_ms(uint32_t failures, uint64_t most)
+{
+    uint64_t delay = failures > 1 ? BACKOFF_FIRST_MS : 0;
+
+    for (uint32_t i = 2; i < failures && delay < most; i++)
+        delay *= 2;
+    return delay < most ? delay : most;
+}
+
 static void back_off(struct daemon *d, struct domain *dom)
 {
-    uint64_t delay = BACKOFF_FIRST_MS;
-
     if (d->stopping) {
         come_to_rest(d, dom);
         session_answer(d, dom, WAIT_STOP | WAIT_KILL, NULL);
         return;
     }
-    for (uint32_t i = 1; i < dom->failures && delay < BACKOFF_LAST_MS; i++)
-        delay *= 2;
-    if (delay > BACKOFF_LAST_MS)
-        delay = BACKOFF_LAST_MS;
     dom->failures++;
     dom->state = dom->failures > 1 ? ST_BACKOFF : ST_CRASHED;
     dom->automatic = true;
-    dom->deadline = now_ms() + delay;
+    dom->deadline = now_ms() + backoff_ms(dom->failures, BACKOFF_LAST_MS);
+}
+
+static void tell_restarted(struct daemon *d, const struct domain *dom, bool warm)
+{
+    char cause[32];
+
+    cause_text(dom->last_cause, dom->last_status, cause);
+    event_tell(d, "restarted", dom, json_pack("{s:s,s:b}", "cause", cause, "warm", (int)warm));
 }
 
 void dom_is_running(struct daemon *d, struct domain *dom, const char *event)
@@ -186,9 +167,15 @@ void dom_is_running(struct daemon *d, struct domain *dom, const char *event)
     event_tell(d, event, dom, NULL);
     if (reborn) {
         dom->restarts++;
-        event_tell(d, "restarted", dom, NULL);
+        tell_restarted(d, dom, false);
     }
     session_answer(d, dom, WAIT_START, NULL);
+    if (dom->spec.kind == POLICY_GUEST) {
+        spare_guest_up(d, dom);
+        return;
+    }
+    spare_plan(d, dom, reborn ? SETTLE_MS : 0);
+    recovery_handed_over(d, dom, false);
 }
 
 void dom_start_failed(struct daemon *d, struct domain *dom, const char *sentence)
@@ -273,31 +260,44 @@ int dom_stop(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]
         snprintf(why, DAEMON_SENTENCE_MAX, "the core would not stop %s: %s", dom->spec.name, strerror(-rc));
         return rc;
     }
+    spare_drop(d, dom);
+    dom->plan = PLAN_NONE;
+    dom->ordered = CAUSE_PLANNED;
     dom->state = ST_STOPPING;
     dom->start_again = false;
     dom->deadline = now_ms() + STOP_WAIT_MS;
     return 0;
 }
 
-int dom_restart(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
+static int restart_cold(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
 {
-    int rc;
+    int rc = hyp_domain_stop(d->hyp, dom->domid);
 
-    if (dom->state != ST_RUNNING) {
-        snprintf(why, DAEMON_SENTENCE_MAX, "%s is not running: start it instead", dom->spec.name);
-        return -EALREADY;
-    }
-    rc = hyp_domain_stop(d->hyp, dom->domid);
     if (rc) {
         snprintf(why, DAEMON_SENTENCE_MAX, "the core would not stop %s: %s", dom->spec.name, strerror(-rc));
         return rc;
     }
     if (dom->spec.door == POLICY_DOOR_NATIVE && !dom->attached)
         hyp_domain_destroy(d->hyp, dom->domid);
+    spare_drop(d, dom);
+    dom->plan = PLAN_NONE;
+    dom->ordered_ns = now_ns();
+    dom->ordered = CAUSE_PLANNED;
     dom->state = ST_STOPPING;
     dom->start_again = true;
     dom->deadline = now_ms() + STOP_WAIT_MS;
     return 0;
+}
+
+int dom_restart(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
+{
+    if (dom->state != ST_RUNNING) {
+        snprintf(why, DAEMON_SENTENCE_MAX, "%s is not running: start it instead", dom->spec.name);
+        return -EALREADY;
+    }
+    if (dom->spec.kind == POLICY_DRIVER && !*spare_why_not(dom))
+        return spare_restart(d, dom, why);
+    return restart_cold(d, dom, why);
 }
 
 void dom_renew(struct daemon *d, struct domain *dom)
@@ -306,16 +306,28 @@ void dom_renew(struct daemon *d, struct domain *dom)
 
     if (d->stopping)
         return;
-    if (dom_restart(d, dom, why))
+    if (restart_cold(d, dom, why))
         event_error(d, dom, "%s", why);
     else
         dom->renewing = true;
 }
 
+void dom_put_down(struct daemon *d, struct domain *dom, enum cause cause)
+{
+    dom->ordered_ns = now_ns();
+    dom->ordered = cause;
+    hyp_domain_destroy(d->hyp, dom->domid);
+}
+
 int dom_kill(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
 {
+    uint64_t at = now_ns();
     int rc = dom->domid ? hyp_domain_destroy(d->hyp, dom->domid) : -ESRCH;
 
+    if (!rc) {
+        dom->ordered_ns = at;
+        dom->ordered = CAUSE_NONE;
+    }
     if (rc == -ESRCH)
         snprintf(why, DAEMON_SENTENCE_MAX, "%s is not running: there is nothing to kill", dom->spec.name);
     else if (rc)
@@ -336,10 +348,26 @@ static void describe_end(const struct domain *dom, int status, char *out, size_t
         snprintf(out, cap, "it exited with status %d", WEXITSTATUS(status));
 }
 
-static void tell_died(struct daemon *d, const struct domain *dom, int status)
+/* What it died of, for those who ask later and for those who listen. */
+static void note_cause(struct daemon *d, struct domain *dom, int status)
 {
+    bool broke_off = dom->ordered == CAUSE_PLANNED && WIFSIGNALED(status); /* died of something else */
     json_t *detail = json_object();
+    char cause[32];
 
+    dom->last_cause = WIFSIGNALED(status) ? CAUSE_SIGNAL : CAUSE_EXIT;
+    dom->last_status = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    if (dom->spec.door == POLICY_DOOR_NATIVE)
+        dom->last_cause = CAUSE_DETACHED;
+    else if (dom->ordered != CAUSE_NONE && !broke_off)
+        dom->last_cause = dom->ordered;
+    dom->deaths[dom->last_cause]++;
+    if (dom->state == ST_STOPPING || (dom->plan == PLAN_STOP && !broke_off)) { /* as it was asked to */
+        json_decref(detail);
+        return;
+    }
+    cause_text(dom->last_cause, dom->last_status, cause);
+    json_object_set_new(detail, "cause", json_string(cause));
     if (dom->spec.door == POLICY_DOOR_NATIVE)
         json_object_set_new(detail, "detached", json_true());
     else if (WIFSIGNALED(status))
@@ -373,20 +401,50 @@ static void stopped(struct daemon *d, struct domain *dom)
     come_to_rest(d, dom);
 }
 
-void dom_died(struct daemon *d, struct domain *dom, int status)
+/* True: it goes on by its spare, or with what was to be one. */
+static bool go_on(struct daemon *d, struct domain *dom, bool ordered)
+{
+    bool planned = dom->last_cause == CAUSE_PLANNED;
+
+    if (spare_takes_over(d, dom)) {
+        dom->failures += !ordered;
+        dom->restarts += !planned;
+        tell_restarted(d, dom, true);
+        spare_plan(d, dom, SETTLE_MS + backoff_ms(dom->failures, SPARE_LAST_MS));
+        recovery_handed_over(d, dom, true);
+        return true;
+    }
+    if (!spare_goes_on(d, dom))
+        return false;
+    dom->failures++;
+    dom->automatic = true;
+    return true;
+}
+
+void dom_died(struct daemon *d, struct domain *dom, int status, uint64_t at_ns)
 {
     char how[96], why[DAEMON_SENTENCE_MAX];
-    bool was_attached = dom->attached;
+    bool was_attached = dom->attached, driver = dom->spec.kind == POLICY_DRIVER;
+    bool ordered = dom->ordered_ns && (dom->ordered == CAUSE_NONE || dom->ordered == CAUSE_PLANNED);
 
     dom->alive = false;
+    /* A loop is what never gets to serve.  An operator may kill as often as he likes,
+     * and a program that came and went is no crash of a native guest. */
+    if (ordered || dom->served || was_attached ||
+        (dom->started_at && now_ms() - dom->started_at > BACKOFF_FORGET_MS))
+        dom->failures = 0;
+    dom->served = false;
     log_pump(&dom->log, LAST_WORDS_BYTES);
+    if (driver && (dom->state == ST_RUNNING || (dom->state == ST_STOPPING && dom->start_again)))
+        recovery_begin(d, dom, at_ns);
+    describe_end(dom, status, how, sizeof(how));
+    if (dom->state != ST_STOPPING)
+        log_say(&dom->log, "bulkheadd: domain %u died: %s", dom->domid, how);
+    note_cause(d, dom, status);
     if (dom->state == ST_STOPPING) {
         stopped(d, dom);
         return;
     }
-    describe_end(dom, status, how, sizeof(how));
-    log_say(&dom->log, "bulkheadd: domain %u died: %s", dom->domid, how);
-    tell_died(d, dom, status);
     if (dom->state == ST_STARTING) {
         snprintf(why, sizeof(why), "%s died while it was starting: %s; see: bulkhead log %s", dom->spec.name,
                  how, dom->spec.name);
@@ -394,14 +452,65 @@ void dom_died(struct daemon *d, struct domain *dom, int status)
         session_answer(d, dom, WAIT_KILL, NULL);
         return;
     }
-    /* A program that came and went is no crash of a native guest. */
-    if (was_attached || now_ms() - dom->started_at > BACKOFF_FORGET_MS)
-        dom->failures = 0;
+    if (driver && !d->stopping && go_on(d, dom, ordered)) {
+        session_answer(d, dom, WAIT_KILL, NULL);
+        return;
+    }
     clear_incarnation(d, dom);
     back_off(d, dom);
     session_answer(d, dom, WAIT_KILL, NULL);
     if (was_attached && dom->deadline)
         dom->deadline = now_ms();
+}
+
+static struct domain *dom_by_spare(struct daemon *d, domid_t domid)
+{
+    for (int i = 0; domid && i < DAEMON_DOMAINS_MAX; i++)
+        if (d->domains[i].used && d->domains[i].spare.domid == domid)
+            return &d->domains[i];
+    return NULL;
+}
+
+void dom_event(struct daemon *d, const struct hyp_event *ev)
+{
+    struct domain *dom = dom_by_domid(d, ev->domid), *spared = dom ? NULL : dom_by_spare(d, ev->domid);
+
+    switch (ev->kind) {
+    case HYP_EV_DEATH:
+        if (dom)
+            dom_died(d, dom, ev->error, ev->at_ns);
+        else if (spared)
+            spare_died(d, spared, ev->error);
+        break;
+    case HYP_EV_READY:
+        if (dom && dom->spec.kind == POLICY_DRIVER)
+            driver_ready(d, dom);
+        else if (spared)
+            spare_ready(d, spared);
+        break;
+    case HYP_EV_DEVICE:
+        guest_device(d, ev);
+        if (dom || spared)
+            driver_device(d, dom ? dom : spared, ev);
+        break;
+    case HYP_EV_STOP:
+        break;
+    }
+}
+
+/* A watch tells what is there as soon as it is set: nothing is missed. */
+void dom_adopted(struct daemon *d, struct domain *dom)
+{
+    const domid_t processes[] = {dom->domid, dom->spare.domid};
+    int rc = 0;
+
+    for (int i = 0; dom->spec.kind == POLICY_DRIVER && i < 2; i++)
+        if (processes[i] && !rc)
+            rc = heartbeat_watch(d, processes[i], true);
+    for (unsigned i = 0; !rc && i < dom->nsplits; i++)
+        rc = split_watch(d, dom, i);
+    if (rc)
+        event_error(d, dom, "the store would not watch its nodes: %s", strerror(-rc));
 }
 
 /* Its start took too long. */
@@ -434,8 +543,13 @@ void dom_tick(struct daemon *d, struct domain *dom, uint64_t now)
 {
     char why[DAEMON_SENTENCE_MAX];
 
-    if (dom->spec.kind == POLICY_GUEST)
+    if (dom->spec.kind == POLICY_GUEST) {
         guest_tick(d, dom, now);
+    } else {
+        heartbeat_tick(d, dom, now);
+        recovery_tick(d, dom, now);
+        spare_tick(d, dom, now);
+    }
     if (!dom->deadline || now < dom->deadline)
         return;
     dom->deadline = 0;
@@ -463,9 +577,14 @@ void dom_tick(struct daemon *d, struct domain *dom, uint64_t now)
 
 uint64_t dom_next_tick(const struct domain *dom)
 {
-    uint64_t disks = dom->spec.kind == POLICY_GUEST ? guest_next_tick(dom) : 0;
+    bool driver = dom->spec.kind == POLICY_DRIVER;
+    const uint64_t times[] = {dom->deadline, driver ? dom->ping_until : 0,
+                              driver && dom->recovery.on ? dom->recovery.give_up_at : 0,
+                              driver ? spare_next_tick(dom) : guest_next_tick(dom)};
+    uint64_t next = 0;
 
-    if (!dom->deadline || (disks && disks < dom->deadline))
-        return disks;
-    return dom->deadline;
+    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
+        if (times[i] && (!next || times[i] < next))
+            next = times[i];
+    return next;
 }

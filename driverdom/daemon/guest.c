@@ -125,15 +125,18 @@ static void build(struct daemon *d, struct domain *dom)
     bool tap = dom->spec.door == POLICY_DOOR_TAP;
     int rc = dom_make(d, dom, tap ? &dom->channel[1] : &dom->door_fd, 1);
 
-    keeper_channel_passed(dom);
+    keeper_channel_passed(dom->channel);
     if (!rc) {
         dom->incarnation++;
         dom->built = true;
         step = "the store would not take its nodes";
-        rc = home_make(d, dom);
+        rc = home_make(d, dom->spec.name, dom->domid);
     }
-    for (unsigned i = 0; !rc && i < dom->nsplits; i++)
-        rc = split_write_nodes(d, dom, i);
+    for (unsigned i = 0; !rc && i < dom->nsplits; i++) {
+        rc = split_open_report(d, dom, i);
+        if (!rc)
+            rc = split_write_nodes(d, dom, i, dom->split[i].live, dom->split[i].be, false);
+    }
     if (!rc) {
         step = "the core would not let it run";
         rc = hyp_domain_unpause(d->hyp, dom->domid);
@@ -184,7 +187,7 @@ static int want_taps(struct daemon *d, struct domain *dom, char why[DAEMON_SENTE
         return 0;
     rc = keeper_start(d, why);
     if (!rc)
-        rc = keeper_channel(dom, why);
+        rc = keeper_channel(dom->channel, dom->spec.name, why);
     for (unsigned i = 0; !rc && i < dom->spec.nnics; i++)
         dom->tap[i].at = KEPT_TO_ASK;
     return rc;
@@ -196,9 +199,9 @@ static void release_devices(struct daemon *d, struct domain *dom)
         vbd_release(d, dom, i);
     for (unsigned i = 0; i < dom->spec.nnics; i++) {
         dom->split[dom->spec.ndisks + i].be = 0;
-        dom->tap[i].at = KEPT_NONE; /* a TAP device goes with who has it */
+        keeper_drop(&dom->tap[i]);
     }
-    keeper_close_channel(dom);
+    keeper_close_channel(dom->channel);
 }
 
 int guest_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
@@ -236,18 +239,34 @@ int guest_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_M
 
 void guest_release(struct daemon *d, struct domain *dom)
 {
-    for (unsigned i = 0; i < dom->nsplits; i++)
-        split_remove_nodes(d, dom, i);
+    spare_guest_down(d, dom);
+    for (unsigned i = 0; i < dom->nsplits; i++) {
+        struct split *split = &dom->split[i];
+
+        split_remove_nodes(d, dom, i, split->live);
+        split_remove_nodes(d, dom, i, !split->live);
+        split->live = 0;
+        split->awaited = false;
+        if (dom->built)
+            split_close_report(d, dom, i);
+    }
     release_devices(d, dom);
     home_remove(d, dom->domid);
     dom->built = false;
+    for (unsigned i = 0; i < dom->nsplits; i++) { /* none waits for its report any more */
+        struct domain *driver = dom_find(d, dom->split[i].backend);
+
+        if (driver)
+            recovery_look(d, driver);
+        if (driver)
+            spare_look(d, driver);
+    }
 }
 
 /* ------------------------------------------------------------ devices that open */
 
-static void device_failed(struct daemon *d, struct domain *dom, unsigned i, int error)
+static void device_failed(struct daemon *d, struct domain *dom, unsigned i, struct vbd *vbd, int error)
 {
-    struct vbd *vbd = &dom->vbd[i];
     bool busy = error == -EBUSY || error == -EAGAIN;
     char why[DAEMON_SENTENCE_MAX];
 
@@ -264,44 +283,58 @@ static void device_failed(struct daemon *d, struct domain *dom, unsigned i, int 
     }
 }
 
+static domid_t spare_of(struct daemon *d, const struct split *split)
+{
+    const struct domain *driver = dom_find(d, split->backend);
+
+    return driver ? driver->spare.domid : 0;
+}
+
+/* The device of that number in that domain, if it is to be opened for this disk. */
+static struct vbd *opening(struct daemon *d, struct domain *dom, unsigned i, domid_t domid, uint32_t number)
+{
+    if (dom->vbd[i].device == VBD_OPENING && dom->vbd[i].number == number && dom->split[i].be == domid)
+        return &dom->vbd[i];
+    if (dom->ahead[i].device == VBD_OPENING && dom->ahead[i].number == number &&
+        spare_of(d, &dom->split[i]) == domid)
+        return &dom->ahead[i];
+    return NULL;
+}
+
 void guest_device(struct daemon *d, const struct hyp_event *ev)
 {
     for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
         struct domain *dom = &d->domains[g];
 
         for (unsigned i = 0; dom->used && i < dom->spec.ndisks; i++) {
-            struct vbd *vbd = &dom->vbd[i];
+            struct vbd *vbd = opening(d, dom, i, ev->domid, ev->device);
 
-            if (vbd->device != VBD_OPENING || dom->split[i].be != ev->domid || vbd->number != ev->device)
+            if (!vbd)
                 continue;
             if (ev->error) {
-                device_failed(d, dom, i, ev->error);
+                device_failed(d, dom, i, vbd, ev->error);
                 return;
             }
             vbd->device = VBD_OPEN;
+            vbd->opened_ns = ev->at_ns;
             vbd->last_error = 0;
             vbd->give_up_at = vbd->retry_at = 0;
             guest_go_on(d, dom);
+            recovery_look(d, dom_find(d, dom->split[i].backend));
+            spare_device_up(d, dom, i);
             return;
         }
     }
 }
 
-/* The same number again: the backend knows it by that. */
-static void retry_device(struct daemon *d, struct domain *dom, unsigned i)
+static void retry(struct daemon *d, struct domain *dom, unsigned i, struct vbd *vbd, domid_t be)
 {
-    const struct policy_disk *disk = &dom->spec.disks[i];
-    struct vbd *vbd = &dom->vbd[i];
-    domid_t be = dom->split[i].be;
-    unsigned flags = (disk->readonly ? HYP_DEVICE_RDONLY : 0) | (disk->direct ? HYP_DEVICE_DIRECT : 0);
     int rc;
 
     vbd->retry_at = 0;
-    hyp_device_release(d->hyp, be, vbd->number);
-    vbd->device = VBD_OPENING;
-    rc = hyp_device_assign(d->hyp, be, vbd->number, disk->path, flags);
+    rc = be ? vbd_assign_again(d, dom, i, vbd, be) : 0;
     if (rc)
-        device_failed(d, dom, i, rc);
+        device_failed(d, dom, i, vbd, rc);
 }
 
 void guest_tick(struct daemon *d, struct domain *dom, uint64_t now)
@@ -315,8 +348,10 @@ void guest_tick(struct daemon *d, struct domain *dom, uint64_t now)
             dom_start_failed(d, dom, why);
             return;
         }
-        if (vbd->retry_at && now >= vbd->retry_at && dom->split[i].be)
-            retry_device(d, dom, i);
+        if (vbd->retry_at && now >= vbd->retry_at)
+            retry(d, dom, i, vbd, dom->split[i].be);
+        if (dom->ahead[i].retry_at && now >= dom->ahead[i].retry_at)
+            retry(d, dom, i, &dom->ahead[i], spare_of(d, &dom->split[i]));
     }
 }
 
@@ -325,9 +360,9 @@ uint64_t guest_next_tick(const struct domain *dom)
     uint64_t next = 0;
 
     for (unsigned i = 0; i < dom->spec.ndisks; i++) {
-        const uint64_t times[] = {dom->vbd[i].give_up_at, dom->vbd[i].retry_at};
+        const uint64_t times[] = {dom->vbd[i].give_up_at, dom->vbd[i].retry_at, dom->ahead[i].retry_at};
 
-        for (int k = 0; k < 2; k++)
+        for (int k = 0; k < 3; k++)
             if (times[k] && (!next || times[k] < next))
                 next = times[k];
     }
@@ -356,18 +391,37 @@ static void hear_backend(struct daemon *d, struct domain *dom, unsigned i)
         event_error(d, dom, "%s", why);
 }
 
-static void look_at(struct daemon *d, struct domain *dom, unsigned i)
+/* What the spare wrote of the connection that is made ahead. */
+static void look_ahead(struct daemon *d, struct domain *dom, unsigned i)
+{
+    struct split *split = &dom->split[i];
+    struct domain *driver = dom_find(d, split->backend);
+    unsigned state;
+
+    if (!driver || !driver->spare.domid || split->nodes_be[!split->live] != driver->spare.domid)
+        return;
+    state = split_standby_state(d, dom, i);
+    split->armed = state == XenbusStateInitialised || state == XenbusStateConnected;
+    spare_look(d, driver);
+}
+
+void guest_look(struct daemon *d, struct domain *dom, unsigned i)
 {
     struct split *split = &dom->split[i];
     bool connected;
 
-    if (!dom->built || !split->nodes_be || !split->be)
+    if (!dom->built)
+        return;
+    look_ahead(d, dom, i);
+    if (!split->nodes_be[split->live] || !split->be)
         return;
     connected = split_frontend_state(d, dom, i) == XenbusStateConnected;
     if (connected && !split->connected)
         event_tell(d, "connected", dom,
                    json_pack("{s:s}", i < dom->spec.ndisks ? "disk" : "nic", split->dev));
     split->connected = connected;
+    if (connected)
+        recovery_look(d, dom_find(d, split->backend));
     if (dom->state == ST_STARTING) {
         bool all = true;
 
@@ -380,6 +434,94 @@ static void look_at(struct daemon *d, struct domain *dom, unsigned i)
         hear_backend(d, dom, i);
 }
 
+/* ------------------------------------------------------ what frontends report */
+
+/* It may report as often as it likes: so much of it is told in a second. */
+#define TOLD_MAX 16
+
+bool guest_may_tell(struct domain *dom)
+{
+    uint64_t second = now_ms() / 1000;
+
+    if (dom->heard_at != second)
+        dom->heard = 0;
+    dom->heard_at = second;
+    return dom->heard++ < TOLD_MAX;
+}
+
+/* The number that a report begins with, in *after what follows.  False: not one, or the one we know. */
+static bool is_news(const char *text, uint32_t *known, const char **after)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+
+    if (*text < '0' || *text > '9' || n > UINT32_MAX || n == *known || (*end && *end != ' '))
+        return false;
+    *known = (uint32_t)n;
+    *after = *end ? end + 1 : end;
+    return n != 0;
+}
+
+/* "N OP OFFSET BYTES" */
+static void hear_poisoned(struct daemon *d, struct domain *dom, const struct split *split, const char *what)
+{
+    unsigned long long offset = 0, bytes = 0;
+    char op[16] = "";
+
+    if (sscanf(what, "%15[a-z] %20llu %20llu", op, &offset, &bytes) != 3 || !guest_may_tell(dom))
+        return;
+    log_say(&d->own_log, "%s: %s: a %s of %llu bytes at %llu failed: in flight through too many deaths",
+            dom->spec.name, split->dev, op, bytes, offset);
+    event_tell(d, "poisoned", dom,
+               json_pack("{s:s,s:s,s:s,s:I,s:I,s:i}", "disk", split->dev, "driver", split->backend, "op", op,
+                         "offset", (json_int_t)offset, "bytes", (json_int_t)bytes, "count",
+                         (int)(split->poisoned & INT32_MAX)));
+}
+
+static void hear_report(struct daemon *d, struct domain *dom, unsigned i, const char *key)
+{
+    struct split *split = &dom->split[i];
+    struct domain *driver = dom_find(d, split->backend);
+    char text[REPORT_MAX];
+    const char *rest;
+
+    if (!driver || !split_read_report(d, dom, i, key, text))
+        return;
+    if (!strcmp(key, "stalled")) {
+        if (is_news(text, &split->stalled, &rest))
+            heartbeat_stalled(d, driver);
+    } else if (!strcmp(key, "lie")) {
+        if (is_news(text, &split->lies, &rest))
+            heartbeat_lie(d, dom, i, rest);
+    } else if (!strcmp(key, "poisoned")) {
+        if (is_news(text, &split->poisoned, &rest))
+            hear_poisoned(d, dom, split, rest);
+    } else if (!strcmp(key, "timed-out")) {
+        if (is_news(text, &split->timed_out, &rest) && guest_may_tell(dom))
+            event_tell(d, "timed_out", dom,
+                       json_pack("{s:s,s:s,s:i}", "disk", split->dev, "driver", split->backend, "count",
+                                 (int)(split->timed_out & INT32_MAX)));
+    } else if (!strcmp(key, "outage")) {
+        recovery_outage(d, dom, i, text);
+    }
+}
+
+/* path: what changed; a directory, or "": look at everything. */
+static void hear(struct daemon *d, struct domain *dom, unsigned i, const char *path)
+{
+    static const char *const keys[] = {"stalled", "lie", "poisoned", "timed-out", "outage"};
+    const char *last = strrchr(path, '/');
+    bool report = strstr(path, "/report/") != NULL, one = false;
+
+    for (size_t k = 0; report && last && k < sizeof(keys) / sizeof(keys[0]); k++)
+        one = one || !strcmp(last + 1, keys[k]);
+    if (!report)
+        guest_look(d, dom, i);
+    for (size_t k = 0; (report || !*path) && dom->built && k < sizeof(keys) / sizeof(keys[0]); k++)
+        if (!one || !strcmp(last + 1, keys[k]))
+            hear_report(d, dom, i, keys[k]);
+}
+
 void guest_store_event(struct daemon *d, const struct store_event *ev)
 {
     char *end;
@@ -387,11 +529,15 @@ void guest_store_event(struct daemon *d, const struct store_event *ev)
     unsigned long split = *end == '/' ? strtoul(end + 1, NULL, 10) : 0;
     bool everything = !*ev->token;
 
+    if (everything || !strcmp(end, "/pong"))
+        heartbeat_store_event(d, (domid_t)domid);
+    if (!strcmp(end, "/pong"))
+        return;
     for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
         struct domain *dom = &d->domains[g];
 
         for (unsigned i = 0; dom->used && i < dom->nsplits; i++)
             if (everything || (dom->domid == domid && i == split))
-                look_at(d, dom, i);
+                hear(d, dom, i, ev->path);
     }
 }

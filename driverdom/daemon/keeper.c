@@ -7,8 +7,17 @@
  * Every interface that is asked for has a number of its own, link_id + k, that
  * never means another one.  The keeper answers each request; while several are
  * on their way for one interface, only the last answer counts.
+ *
+ * What was asked for stays with the keeper until it is released, also while
+ * nobody has it: a TAP device outlives its guest's process, and is got again by
+ * asking with the same number.
+ *
+ * The keeper outlives this daemon too.  The next one does not know how many
+ * answers are still on their way: it asks something of its own, and what comes
+ * before the answer to that was the last one's.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -81,33 +90,33 @@ int keeper_start(struct daemon *d, char why[DAEMON_SENTENCE_MAX])
     return 0;
 }
 
-int keeper_channel(struct domain *dom, char why[DAEMON_SENTENCE_MAX])
+int keeper_channel(int channel[2], const char *whose, char why[DAEMON_SENTENCE_MAX])
 {
     int rc;
 
-    keeper_close_channel(dom);
-    if (!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, dom->channel))
+    keeper_close_channel(channel);
+    if (!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel))
         return 0;
     rc = -errno;
-    dom->channel[0] = dom->channel[1] = -1;
-    snprintf(why, DAEMON_SENTENCE_MAX, "cannot make the sockets of %s: %s", dom->spec.name, strerror(-rc));
+    channel[0] = channel[1] = -1;
+    snprintf(why, DAEMON_SENTENCE_MAX, "cannot make the sockets of %s: %s", whose, strerror(-rc));
     return rc;
 }
 
-void keeper_close_channel(struct domain *dom)
+void keeper_close_channel(int channel[2])
 {
     for (int i = 0; i < 2; i++) {
-        if (dom->channel[i] >= 0)
-            close(dom->channel[i]);
-        dom->channel[i] = -1;
+        if (channel[i] >= 0)
+            close(channel[i]);
+        channel[i] = -1;
     }
 }
 
-void keeper_channel_passed(struct domain *dom)
+void keeper_channel_passed(int channel[2])
 {
-    if (dom->channel[1] >= 0)
-        close(dom->channel[1]);
-    dom->channel[1] = -1;
+    if (channel[1] >= 0)
+        close(channel[1]);
+    channel[1] = -1;
 }
 
 /* ------------------------------------------------------------------ asking */
@@ -139,7 +148,7 @@ static void describe_tap(const struct domain *dom, unsigned i, struct link_reque
 }
 
 /* False: the keeper takes no more now. */
-static bool ask_one(struct daemon *d, struct domain *dom, unsigned k, struct kept *kept)
+static bool ask_one(struct daemon *d, struct domain *dom, unsigned k, struct kept *kept, const int *channel)
 {
     struct link_request req = {.version = LINK_VERSION, .id = dom->link_id + k};
     bool release = kept->at == KEPT_TO_RELEASE;
@@ -153,43 +162,67 @@ static bool ask_one(struct daemon *d, struct domain *dom, unsigned k, struct kep
         describe_tap(dom, k, &req);
     if (release)
         req.op = LINK_RELEASE;
-    rc = rights_send(d->keeper.control, &req, sizeof(req), dom->channel, release ? 0 : 1);
+    rc = rights_send(d->keeper.control, &req, sizeof(req), channel, release ? 0 : 1);
     if (rc)
         return false;
-    kept->answers++;
+    (kept == &dom->spare.kept ? &dom->uplink.kept : kept)->answers++;
     kept->at = release ? KEPT_RELEASING : KEPT_ASKED;
     return true;
 }
 
+/* First of all that a new daemon asks: to give back what there never was. */
+static bool ask_fresh(struct daemon *d)
+{
+    struct link_request req = {.version = LINK_VERSION, .op = LINK_RELEASE, .id = d->keeper.fresh};
+
+    if (!d->keeper.fresh || d->keeper.fresh_asked)
+        return true;
+    d->keeper.fresh_asked = !rights_send(d->keeper.control, &req, sizeof(req), NULL, 0);
+    return d->keeper.fresh_asked;
+}
+
 void keeper_ask(struct daemon *d)
 {
-    bool taken = true;
+    bool taken;
 
     if (d->keeper.control < 0)
         return;
+    taken = ask_fresh(d);
     for (int g = 0; g < DAEMON_DOMAINS_MAX && taken; g++) {
         struct domain *dom = &d->domains[g];
 
         if (!dom->used)
             continue;
-        taken = ask_one(d, dom, 0, &dom->uplink.kept);
+        taken = ask_one(d, dom, 0, &dom->uplink.kept, dom->channel) &&
+                ask_one(d, dom, 0, &dom->spare.kept, dom->spare.channel);
         for (unsigned i = 0; i < dom->spec.nnics && taken; i++)
-            taken = ask_one(d, dom, i, &dom->tap[i]);
+            taken = ask_one(d, dom, i, &dom->tap[i], dom->channel);
     }
     d->keeper.blocked = !taken;
 }
 
+static void release(struct daemon *d, struct kept *kept)
+{
+    if (kept->at == KEPT_TO_RELEASE || kept->at == KEPT_RELEASING)
+        return;
+    keeper_drop(kept);
+    kept->at = kept->had && d->keeper.control >= 0 ? KEPT_TO_RELEASE : KEPT_NONE;
+    kept->had = false;
+}
+
+void keeper_drop(struct kept *kept)
+{
+    kept->had |= kept->at == KEPT_ASKED; /* it will have been taken */
+    kept->at = KEPT_NONE;
+}
+
 void keeper_release(struct daemon *d, struct domain *dom)
 {
-    struct kept *kept = &dom->uplink.kept;
-
     dom->uplink.state = 0;
-    if (kept->at == KEPT_HELD || kept->at == KEPT_ASKED) {
-        kept->at = d->keeper.control >= 0 ? KEPT_TO_RELEASE : KEPT_NONE;
-        keeper_ask(d);
-    } else if (kept->at == KEPT_TO_ASK) {
-        kept->at = KEPT_NONE;
-    }
+    release(d, &dom->uplink.kept);
+    for (unsigned i = 0; i < dom->spec.nnics; i++)
+        release(d, &dom->tap[i]);
+    keeper_ask(d);
 }
 
 /* ----------------------------------------------------------------- hearing */
@@ -221,6 +254,7 @@ static void uplink_answer(struct daemon *d, struct domain *dom, const struct lin
     bool asked = kept->at == KEPT_ASKED;
 
     kept->at = asked && !ev->error ? KEPT_HELD : KEPT_NONE;
+    kept->had |= kept->at == KEPT_HELD;
     if (ev->error)
         snprintf(why, sizeof(why), "uplink %s of %s: %s", dom->spec.ifname, dom->spec.name, text);
     if (!asked) { /* a release: what it does not have it need not give back */
@@ -241,10 +275,11 @@ static void tap_answer(struct daemon *d, struct domain *dom, unsigned i, const s
 {
     char why[DAEMON_SENTENCE_MAX];
 
-    if (dom->tap[i].at != KEPT_ASKED)
-        return;
-    dom->tap[i].at = ev->error ? KEPT_NONE : KEPT_HELD;
-    if (dom->state != ST_STARTING || dom->built)
+    bool asked = dom->tap[i].at == KEPT_ASKED;
+
+    dom->tap[i].at = asked && !ev->error ? KEPT_HELD : KEPT_NONE;
+    dom->tap[i].had |= dom->tap[i].at == KEPT_HELD;
+    if (!asked || dom->state != ST_STARTING || dom->built)
         return;
     if (!ev->error) {
         guest_go_on(d, dom);
@@ -260,6 +295,11 @@ static void hear(struct daemon *d, const struct link_event *ev)
 
     snprintf(text, sizeof(text), "%.*s", (int)sizeof(ev->why), *ev->why ? ev->why : strerror(-ev->error));
     policy_clean_text(text);
+    if (d->keeper.fresh && ev->op != LINK_STATE) {
+        if (ev->id == d->keeper.fresh)
+            d->keeper.fresh = 0;
+        return;
+    }
     for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
         struct domain *dom = &d->domains[g];
         unsigned k = ev->id - dom->link_id;
@@ -274,9 +314,13 @@ static void hear(struct daemon *d, const struct link_event *ev)
             return;
         }
         kept = driver ? &dom->uplink.kept : &dom->tap[k];
-        if (!kept->answers || --kept->answers || (kept->at != KEPT_ASKED && kept->at != KEPT_RELEASING))
+        if (!kept->answers || --kept->answers)
             return;
-        if (driver)
+        if (driver && kept->at == KEPT_HELD && dom->spare.kept.at == KEPT_ASKED)
+            spare_uplink(d, dom, ev->error, text);
+        else if (kept->at != KEPT_ASKED && kept->at != KEPT_RELEASING)
+            return;
+        else if (driver)
             uplink_answer(d, dom, ev, text);
         else
             tap_answer(d, dom, k, ev, text);
@@ -306,7 +350,7 @@ void keeper_serve(struct daemon *d, short revents)
     }
 }
 
-/* ------------------------------------------------------------------ its end */
+/* ---------------------------------------------------------------- its death */
 
 /* What was asked fails; uplinks are opened anew; TAP devices belong to who has them. */
 static void lose(struct daemon *d, struct domain *dom)
@@ -315,7 +359,7 @@ static void lose(struct daemon *d, struct domain *dom)
     struct kept *uplink = &dom->uplink.kept;
     bool had = uplink->at == KEPT_HELD, wanted = uplink->at == KEPT_ASKED || uplink->at == KEPT_TO_ASK;
 
-    *uplink = (struct kept){.at = KEPT_NONE};
+    *uplink = dom->spare.kept = (struct kept){.at = KEPT_NONE};
     dom->uplink.state = 0;
     for (unsigned i = 0; i < dom->spec.nnics; i++) {
         wanted |= dom->tap[i].at == KEPT_ASKED || dom->tap[i].at == KEPT_TO_ASK;
@@ -334,6 +378,7 @@ void keeper_died(struct daemon *d, int status)
     log_pump(&d->keeper.log, LOG_FILE_MAX);
     hang_up(d);
     d->keeper.domid = 0;
+    d->keeper.fresh = 0;
     if (told_to)
         return;
     event_tell(d, "died", NULL,
@@ -346,12 +391,58 @@ void keeper_died(struct daemon *d, int status)
             lose(d, &d->domains[g]);
 }
 
+/* ---------------------------------------------------------- another daemon's keeper */
+
+/* A domain that was starting is started anew; a release is asked for again. */
+static void settle(struct kept *kept)
+{
+    if (kept->at == KEPT_RELEASING)
+        kept->at = KEPT_TO_RELEASE;
+    else if (kept->at == KEPT_ASKED || kept->at == KEPT_TO_ASK)
+        keeper_drop(kept);
+    kept->answers = 0;
+}
+
+void keeper_adopted(struct daemon *d)
+{
+    struct keeper *keeper = &d->keeper;
+    struct hyp_domain_info info;
+
+    if (!keeper->domid) {
+        hang_up(d);
+        return;
+    }
+    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
+        struct domain *dom = &d->domains[g];
+
+        settle(&dom->uplink.kept);
+        settle(&dom->spare.kept);
+        for (unsigned i = 0; i < dom->spec.nnics; i++)
+            settle(&dom->tap[i]);
+    }
+    keeper->fresh = keeper->next_id;
+    keeper->next_id += IDS_EACH;
+    if (keeper->control >= 0 && hyp_domain_info(d->hyp, keeper->domid, &info) != -ESRCH) {
+        keeper_ask(d);
+        return;
+    }
+    hyp_domain_destroy(d->hyp, keeper->domid); /* one that nobody can speak to */
+    keeper_died(d, SIGKILL);
+}
+
+/* -------------------------------------------------------------------- its end */
+
 static bool is_waited_for(const struct daemon *d)
 {
-    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++)
-        if (d->domains[g].used &&
-            (d->domains[g].uplink.kept.answers || d->domains[g].uplink.kept.at == KEPT_TO_RELEASE))
+    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
+        const struct domain *dom = &d->domains[g];
+        bool waits = dom->uplink.kept.answers || dom->uplink.kept.at == KEPT_TO_RELEASE;
+
+        for (unsigned i = 0; i < dom->spec.nnics; i++)
+            waits |= dom->tap[i].answers || dom->tap[i].at == KEPT_TO_RELEASE;
+        if (dom->used && waits)
             return true;
+    }
     return false;
 }
 

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../hyp-shim/local/limits.h"
+#include "../../hyp-shim/local/proto.h"
 
 #define CORE_PROGRAM "bulkhead-core"
 
@@ -77,25 +77,22 @@ static int find_libexec(char *dir, size_t cap, char *why, size_t why_cap)
     return -ENOENT;
 }
 
-/* In the child.  Moves the three out of the way of each other first. */
-static int place_descriptors(const int from[3], int log_fd)
+/* In the child.  Moves the two out of the way first; the rest is closed. */
+static int place_descriptors(int calls, int adopt, int log_fd)
 {
-    int high[3], null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     if (null < 0 || dup2(null, 0) < 0 || dup2(log_fd, 1) < 0 || dup2(log_fd, 2) < 0)
         return -errno;
-    for (int i = 0; i < 3; i++) {
-        high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 16);
-        if (high[i] < 0)
-            return -errno;
-    }
-    for (int i = 0; i < 3; i++)
-        if (dup2(high[i], 3 + i) < 0)
-            return -errno;
-    return close_range(6, ~0u, 0) ? -errno : 0;
+    calls = fcntl(calls, F_DUPFD_CLOEXEC, 16);
+    adopt = fcntl(adopt, F_DUPFD_CLOEXEC, 16);
+    if (calls < 0 || adopt < 0 || close_range(3, 15, 0) || dup2(calls, CORE_TOOLSTACK_FD) < 0 ||
+        dup2(adopt, CORE_ADOPT_FD) < 0)
+        return -errno;
+    return close_range(CORE_ADOPT_FD + 1, ~0u, 0) ? -errno : 0;
 }
 
-static void exec_core(const char *libexec, const int from[3], int log_fd)
+static void exec_core(const char *libexec, int calls, int adopt, int log_fd)
 {
     static char *const env[] = {NULL};
     char program[1200];
@@ -106,39 +103,46 @@ static void exec_core(const char *libexec, const int from[3], int log_fd)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
-    setsid(); /* the terminal's Ctrl-C is for the daemon, which then stops the core in order */
-    if (!place_descriptors(from, log_fd) && !chdir("/"))
+    setsid(); /* the terminal's Ctrl-C is for the daemon, which then ends the core in order */
+    if (!place_descriptors(calls, adopt, log_fd) && !chdir("/"))
         execve(program, argv, env);
     dprintf(STDERR_FILENO, "cannot run %s: %s\n", program, strerror(errno));
     _exit(127);
 }
 
-int launch_core(struct launch *out, int store_listen_fd, struct log *log, char *why, size_t cap)
+int launch_core(struct launch *out, int adopt_fd, struct log *log, char *why, size_t cap)
 {
     char libexec[1100];
-    int calls[2] = {-1, -1}, store[2] = {-1, -1}, log_fd = -1;
-    int rc = find_libexec(libexec, sizeof(libexec), why, cap);
+    int calls[2] = {-1, -1}, log_fd = -1, rc = find_libexec(libexec, sizeof(libexec), why, cap);
+    pid_t pid;
 
     if (rc)
         return rc;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls) ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, store) || log_pipe(log, &log_fd)) {
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls) || log_pipe(log, &log_fd)) {
         snprintf(why, cap, "cannot make the sockets of the core: %s", strerror(errno));
         return -errno;
     }
-    out->core = fork();
-    if (out->core < 0) {
+    pid = fork();
+    if (pid < 0) {
         snprintf(why, cap, "cannot start the core: %s", strerror(errno));
         return -errno;
     }
-    if (out->core == 0)
-        exec_core(libexec, (const int[3]){calls[1], store[1], store_listen_fd}, log_fd);
+    if (pid == 0)
+        exec_core(libexec, calls[1], adopt_fd, log_fd);
     close(calls[1]);
-    close(store[1]);
     close(log_fd);
-    out->core_fd = calls[0];
-    out->store_fd = store[0];
+    *out = (struct launch){.core = pid, .calls_fd = calls[0]};
     return 0;
+}
+
+void launch_raise_limits(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files))
+        return;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
 }
 
 /* Reads the sets back from the kernel: each must be empty. */

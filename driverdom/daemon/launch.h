@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * launch.h - how the daemon comes to be: into the background, the core
- * started, every privilege gone.  Each step needs the one before it; the
+ * started unless one lives, every privilege gone.  Each step needs the one before it; the
  * order is in main().
  */
 #ifndef BULKHEAD_DAEMON_LAUNCH_H
@@ -24,16 +24,18 @@ void launch_ready(int ready_fd);
 
 struct launch {
     pid_t core;
-    int core_fd;  /* domid 0's calls                                         */
-    int store_fd; /* domid 0's store connection                              */
+    int calls_fd; /* domid 0's                                               */
 };
 
 /*
- * Starts bulkhead-core as root, with nothing but the descriptors of the
- * contract (3 calls, 4 the store's end of our connection, 5 the listening
- * store socket) and an empty environment.  Its stderr goes to `log`.
+ * Starts bulkhead-core as root, with nothing but the descriptors of the contract
+ * (local/proto.h: "How it all starts") and an empty environment.  Its stderr goes
+ * to `log`.
  */
-int launch_core(struct launch *out, int store_listen_fd, struct log *log, char *why, size_t cap);
+int launch_core(struct launch *out, int adopt_fd, struct log *log, char *why, size_t cap);
+
+/* As many descriptors as the machine allows; those that wait in the parcel count too. */
+void launch_raise_limits(void);
 
 /*
  * For good: uid and gid LOCAL_UID_BASE, no groups, no capability in any set,

@@ -102,9 +102,8 @@ int log_pipe(struct log *log, int *writer)
 {
     int fds[2];
 
-    if (pipe2(fds, O_CLOEXEC))
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK))
         return -errno;
-    fcntl(fds[0], F_SETFL, O_NONBLOCK);
     if (log->pipe >= 0)
         close(log->pipe);
     log->pipe = fds[0];

@@ -28,7 +28,8 @@ struct log {
 };
 
 void log_init(struct log *log, const char *name);
-/* A new pipe; *writer is the caller's to pass on and close. */
+/* A new pipe; *writer is the caller's to pass on and close.  Who writes never waits: a line that
+ * finds the pipe full, while there is no daemon, is lost. */
 int log_pipe(struct log *log, int *writer);
 /* Takes what is there, at most `budget` bytes. 0: the writers are gone and the pipe is closed. */
 int log_pump(struct log *log, size_t budget);

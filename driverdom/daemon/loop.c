@@ -9,15 +9,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../hyp-shim/local/limits.h"
 #include "daemon.h"
-#include "launch.h"
+#include "setup.h"
 
 #define SHUTDOWN_WAIT_MS 20000
-#define CORE_EXIT_MS     5000
 #define LOG_BUDGET       4096 /* bytes of one domain's log a turn */
 #define NEWS_BUDGET      64   /* events a turn */
-#define FIXED_FDS        7
-#define POLL_MAX         (FIXED_FDS + 2 * DAEMON_DOMAINS_MAX + DAEMON_SESSIONS_MAX)
+#define FIXED_FDS        8
+#define POLL_MAX         (FIXED_FDS + 3 * DAEMON_DOMAINS_MAX + DAEMON_SESSIONS_MAX)
 
 uint64_t now_ms(void)
 {
@@ -27,28 +27,42 @@ uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000 + 1;
 }
 
-static void hyp_event(struct daemon *d, const struct hyp_event *ev)
+uint64_t now_ns(void)
 {
-    struct domain *dom = dom_by_domid(d, ev->domid);
+    struct timespec ts;
 
-    switch (ev->kind) {
-    case HYP_EV_DEATH:
-        if (ev->domid == d->keeper.domid)
-            keeper_died(d, ev->error);
-        else if (dom)
-            dom_died(d, dom, ev->error);
-        break;
-    case HYP_EV_READY:
-        if (dom && dom->spec.kind == POLICY_DRIVER)
-            driver_ready(d, dom);
-        break;
-    case HYP_EV_DEVICE:
-        guest_device(d, ev);
-        driver_device(d, ev);
-        break;
-    case HYP_EV_STOP:
-        break;
-    }
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+void daemon_hear(struct daemon *d, const struct hyp_event *ev)
+{
+    if (ev->kind == HYP_EV_DEATH && ev->domid == LOCAL_DOMID_STORE)
+        store_process_died(d, ev->error);
+    else if (ev->kind == HYP_EV_DEATH && ev->domid == d->keeper.domid)
+        keeper_died(d, ev->error);
+    else
+        dom_event(d, ev);
+}
+
+/* What cannot be made again from here. */
+static void lose(struct daemon *d, bool core)
+{
+    log_pump(&d->core_log, LOG_FILE_MAX);
+    if (core)
+        event_error(d, NULL,
+                    "the core is gone, and every domain with it: it alone cannot be replaced; see "
+                    "%s/logs/@core.log, then start bulkheadd and the domains again",
+                    d->run_dir);
+    else
+        event_error(d, NULL,
+                    "the store does not come back; what runs goes on, but nothing can be changed; see "
+                    "%s/logs/@store.log, then start bulkheadd again (or end everything: kill the process "
+                    "bulkhead-core)",
+                    d->run_dir);
+    d->core_ended = core;
+    d->exit_status = 1;
+    d->done = true;
 }
 
 /*
@@ -65,19 +79,14 @@ static bool take_news(struct daemon *d)
     do {
         h = hyp_next_event(d->hyp, &hev);
         if (h == 1)
-            hyp_event(d, &hev);
+            daemon_hear(d, &hev);
         s = store_next_event(d->store, &sev);
         if (s == 1)
             guest_store_event(d, &sev);
         any = any || h == 1 || s == 1;
     } while ((h == 1 || s == 1) && --budget);
-    if ((h < 0 || s < 0) && !d->done) {
-        log_pump(&d->core_log, LOG_FILE_MAX);
-        event_error(d, NULL, "%s is gone: every domain is dead, bulkheadd ends; see %s/logs/@core.log",
-                    h < 0 ? "the core" : "the store", d->run_dir);
-        d->exit_status = 1;
-        d->done = true;
-    }
+    if ((h < 0 || s < 0) && !d->done)
+        lose(d, h < 0);
     return any;
 }
 
@@ -147,6 +156,7 @@ static void fill(struct daemon *d, struct poll_set *set)
     watch(set, hyp_fd(d->hyp), POLLIN, (struct watched){W_HYP, d});
     watch(set, store_fd(d->store), POLLIN, (struct watched){W_STORE, d});
     watch(set, d->core_log.pipe, POLLIN, (struct watched){W_LOG, &d->core_log});
+    watch(set, d->store_process.log.pipe, POLLIN, (struct watched){W_LOG, &d->store_process.log});
     watch(set, d->keeper.log.pipe, POLLIN, (struct watched){W_LOG, &d->keeper.log});
     watch(set, d->keeper.control, (short)(POLLIN | (d->keeper.blocked ? POLLOUT : 0)),
           (struct watched){W_KEEPER, d});
@@ -158,6 +168,7 @@ static void fill(struct daemon *d, struct poll_set *set)
         if (!dom->used)
             continue;
         watch(set, dom->log.pipe, POLLIN, (struct watched){W_LOG, &dom->log});
+        watch(set, dom->spare.log.pipe, POLLIN, (struct watched){W_LOG, &dom->spare.log});
         if (dom->spec.door == POLICY_DOOR_NATIVE && dom->state == ST_RUNNING)
             watch(set, dom->door_fd, POLLIN, (struct watched){W_ATTACH, dom});
     }
@@ -175,6 +186,8 @@ static int poll_timeout(struct daemon *d, uint64_t now)
 
     if (d->keeper.end_at && d->keeper.end_at < next)
         next = d->keeper.end_at;
+    if (d->store_process.retry_at && (!next || d->store_process.retry_at < next))
+        next = d->store_process.retry_at;
     for (int i = 0; i < DAEMON_DOMAINS_MAX; i++) {
         uint64_t at = d->domains[i].used ? dom_next_tick(&d->domains[i]) : 0;
 
@@ -241,20 +254,6 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* The core ends when our connection does; everything ends with the core. */
-static void wait_for_core(struct daemon *d)
-{
-    uint64_t until = now_ms() + CORE_EXIT_MS;
-
-    store_close(d->store);
-    hyp_close(d->hyp);
-    while (waitpid(d->core, NULL, WNOHANG) == 0 && now_ms() < until) {
-        log_pump(&d->core_log, LOG_FILE_MAX);
-        usleep(2000);
-    }
-    log_pump(&d->core_log, LOG_FILE_MAX);
-}
-
 static void turn(struct daemon *d, struct poll_set *set)
 {
     uint64_t now;
@@ -264,11 +263,14 @@ static void turn(struct daemon *d, struct poll_set *set)
     for (int i = 0; i < DAEMON_DOMAINS_MAX; i++)
         if (d->domains[i].used)
             dom_tick(d, &d->domains[i], now);
+    store_process_tick(d, now);
     if (d->stopping)
         stop_step(d, now);
     again |= take_news(d); /* what that set off may let the next step begin */
     if (d->done)
         return;
+    state_save(d);
+    adopt_park(d);
     fill(d, set);
     if (poll(set->fds, set->n, again ? 0 : poll_timeout(d, now_ms())) > 0)
         serve(d, set);
@@ -288,17 +290,23 @@ int daemon_loop(struct daemon *d, int ready_fd)
         turn(d, &set);
     for (int i = 0; i < DAEMON_SESSIONS_MAX; i++)
         session_close(&d->sessions[i]);
-    wait_for_core(d);
+    if (d->stopping || d->core_ended)
+        setup_end_core(d);
     for (int i = 0; i < DAEMON_DOMAINS_MAX; i++) {
         if (!d->domains[i].used)
             continue;
         log_pump(&d->domains[i].log, LOG_FILE_MAX);
         log_close(&d->domains[i].log);
-        door_close(&d->domains[i]);
+        log_pump(&d->domains[i].spare.log, LOG_FILE_MAX);
+        log_close(&d->domains[i].spare.log);
+        if (d->core_ended)
+            door_close(&d->domains[i]);
     }
     log_say(&d->own_log, "ended with status %d", d->exit_status);
     log_pump(&d->keeper.log, LOG_FILE_MAX);
     log_close(&d->keeper.log);
+    log_pump(&d->store_process.log, LOG_FILE_MAX);
+    log_close(&d->store_process.log);
     log_close(&d->core_log);
     log_close(&d->own_log);
     return d->exit_status;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bulkheadd: starts the core as root, gives up every privilege, then watches
- * over driver domains and guests and answers the bulkhead command.
+ * bulkheadd: starts the core as root, or takes over one whose daemon died; gives
+ * up every privilege, then watches over driver domains and guests and answers
+ * the bulkhead command.
  */
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +22,6 @@ static int give_up(const char *why)
 int main(int argc, char **argv)
 {
     struct daemon *d = &daemon_state;
-    struct launch launch = {.core_fd = -1, .store_fd = -1};
     struct options opt;
     struct rundir run;
     char why[DAEMON_SENTENCE_MAX] = "";
@@ -36,24 +36,30 @@ int main(int argc, char **argv)
                        "sudo");
     if (!opt.foreground && launch_background(&ready_fd))
         return give_up("cannot go to the background");
-    setup_logs(d, opt.foreground);
+    setup_init(d, opt.foreground);
     snprintf(d->run_dir, sizeof(d->run_dir), "%s", opt.run_dir);
+    launch_raise_limits();
 
     /* As root: the directory, and the core that stays root. */
     if (rundir_enter(&run, opt.run_dir, why, sizeof(why)))
         return give_up(why);
     d->listen_fd = run.listen_fd;
-    if (launch_core(&launch, run.store_fd, &d->core_log, why, sizeof(why)))
-        goto out;
-    close(run.store_fd);
+    if (setup_reach_core(d, &run, why, sizeof(why)))
+        goto failed;
 
     /* From here on as nobody in particular. */
-    if (launch_drop_privileges(why, sizeof(why)) || setup_connect(d, &launch, why, sizeof(why)))
-        goto out;
+    if (launch_drop_privileges(why, sizeof(why)) || setup_connect(d, why, sizeof(why)))
+        goto failed;
     status = daemon_loop(d, ready_fd);
-out:
-    if (*why)
-        status = give_up(why);
-    rundir_leave(&run);
+    if (d->core_ended)
+        rundir_leave(&run);
+    return status;
+failed:
+    status = give_up(why);
+    /* What runs under an adopted core goes on; of a new one nothing is left. */
+    if (!d->adopted) {
+        setup_end_core(d);
+        rundir_leave(&run);
+    }
     return status;
 }

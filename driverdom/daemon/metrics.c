@@ -14,7 +14,9 @@ static bool stats_of(const struct domain *guest, unsigned i, char dir[STORE_PATH
 {
     const struct split *split = &guest->split[i];
 
-    if (!split->nodes_be || xenbus_backend_path(dir, split->nodes_be, split->cls, guest->domid, split->devid))
+    domid_t be = split->nodes_be[split->live];
+
+    if (!be || xenbus_backend_path(dir, be, split->cls, guest->domid, split->devid))
         return false;
     strncat(dir, "/stats", STORE_PATH_MAX - 1 - strlen(dir));
     return true;
@@ -122,6 +124,56 @@ static void put_domains(FILE *out, const struct figures *f, int n)
         if (f[i].process)
             fprintf(out, "bulkhead_resident_bytes{name=\"%s\"} %llu\n", f[i].dom->spec.name,
                     (unsigned long long)f[i].resident);
+}
+
+/* ---------------------------------------------------- deaths and recoveries */
+
+static const char *const cause_names[CAUSE_COUNT] = {
+    [CAUSE_SIGNAL] = "signal", [CAUSE_EXIT] = "exit",       [CAUSE_HANG] = "hang",
+    [CAUSE_LIE] = "broken ring", [CAUSE_PLANNED] = "planned", [CAUSE_DETACHED] = "detached"};
+
+static void put_deaths(struct daemon *d, FILE *out, const struct domain *const *all, int n)
+{
+    family(out, "bulkhead_deaths", "counter", "Incarnations that ended, by cause.");
+    for (int i = 0; i < n; i++)
+        for (int c = CAUSE_NONE + 1; c < CAUSE_COUNT; c++)
+            if (all[i]->deaths[c])
+                fprintf(out, "bulkhead_deaths_total{name=\"%s\",cause=\"%s\"} %llu\n", all[i]->spec.name,
+                        cause_names[c], (unsigned long long)all[i]->deaths[c]);
+    family(out, "bulkhead_downtime_seconds", "gauge", "Of the last recovery: until all guests were served.");
+    for (int i = 0; i < n; i++)
+        if (all[i]->spec.kind == POLICY_DRIVER)
+            fprintf(out, "bulkhead_downtime_seconds{name=\"%s\"} %.6f\n", all[i]->spec.name,
+                    (double)all[i]->last_downtime_us / 1e6);
+    family(out, "bulkhead_recovery_phase_seconds", "gauge",
+           "Of the last recovery: detect from the order, the others from the death.");
+    for (int i = 0; i < n; i++)
+        for (int p = 0; p < PHASES && all[i]->spec.kind == POLICY_DRIVER; p++)
+            fprintf(out, "bulkhead_recovery_phase_seconds{name=\"%s\",phase=\"%s\"} %.6f\n",
+                    all[i]->spec.name, phase_names[p], (double)all[i]->phase_us[p] / 1e6);
+    family(out, "bulkhead_spare_ready", "gauge", "1 while a spare is connected to every guest.");
+    for (int i = 0; i < n; i++)
+        if (all[i]->spec.kind == POLICY_DRIVER)
+            fprintf(out, "bulkhead_spare_ready{name=\"%s\"} %d\n", all[i]->spec.name,
+                    spare_is_armed(d, all[i]));
+}
+
+/* What frontends report; they are not trusted. */
+static void put_failed_requests(FILE *out, const struct domain *const *all, int n)
+{
+    family(out, "bulkhead_disk_poisoned", "counter",
+           "Requests failed because they were in flight through too many deaths.");
+    for (int i = 0; i < n; i++)
+        for (unsigned k = 0; k < all[i]->spec.ndisks; k++)
+            fprintf(out, "bulkhead_disk_poisoned_total{guest=\"%s\",disk=\"%s\",driver=\"%s\"} %u\n",
+                    all[i]->spec.name, all[i]->split[k].dev, all[i]->split[k].backend,
+                    all[i]->split[k].poisoned);
+    family(out, "bulkhead_disk_timed_out", "counter", "Requests failed by the disk's time limit.");
+    for (int i = 0; i < n; i++)
+        for (unsigned k = 0; k < all[i]->spec.ndisks; k++)
+            fprintf(out, "bulkhead_disk_timed_out_total{guest=\"%s\",disk=\"%s\",driver=\"%s\"} %u\n",
+                    all[i]->spec.name, all[i]->split[k].dev, all[i]->split[k].backend,
+                    all[i]->split[k].timed_out);
 }
 
 /* ------------------------------------------------------- NICs and uplinks */
@@ -279,6 +331,7 @@ json_t *report_metrics(struct daemon *d)
         f->process = read_process(f->core.pid, &f->cpu_seconds, &f->resident);
     }
     put_domains(out, figures, n);
+    put_deaths(d, out, all, n);
     family(out, "bulkhead_disk_connected", "gauge",
            "1 while frontend and backend of the disk are connected.");
     for (int i = 0; i < n; i++)
@@ -291,6 +344,7 @@ json_t *report_metrics(struct daemon *d)
     for (int i = 0; i < n; i++)
         for (unsigned k = 0; k < all[i]->spec.ndisks; k++)
             put_disk_stats(d, out, all[i], k);
+    put_failed_requests(out, all, n);
     put_nics(d, out, all, n);
     put_uplinks(d, out, all, n);
     fprintf(out, "# EOF\n");

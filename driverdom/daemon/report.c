@@ -63,6 +63,35 @@ static json_t *describe_nics(const struct domain *dom)
     return nics;
 }
 
+/* state: none, starting (or to be made), ready; why: what keeps it from being ready. */
+static json_t *describe_spare(struct daemon *d, const struct domain *dom)
+{
+    static const char *const states[] = {
+        [SPARE_NONE] = "none", [SPARE_WAITING] = "starting", [SPARE_STARTING] = "starting",
+        [SPARE_READY] = "ready"};
+    const struct spare *spare = &dom->spare;
+    const char *why = spare_why_not(dom);
+
+    if (!*why && spare->at == SPARE_NONE)
+        why = dom->state == ST_RUNNING ? "it is to be made" : "the driver domain does not run";
+    else if (spare->at == SPARE_WAITING)
+        why = spare->failures ? "the last one died: it is made again in a moment" : "it is made in a moment";
+    return json_pack("{s:s,s:s,s:i,s:b}", "state", states[spare->at], "why", why, "domid",
+                     (int)spare->domid, "armed", (int)spare_is_armed(d, dom));
+}
+
+static void add_deaths(struct daemon *d, const struct domain *dom, json_t *out)
+{
+    char cause[32];
+
+    cause_text(dom->last_cause, dom->last_status, cause);
+    json_object_set_new(out, "last_cause", json_string(cause));
+    if (dom->spec.kind != POLICY_DRIVER)
+        return;
+    json_object_set_new(out, "last_downtime_us", json_integer((json_int_t)dom->last_downtime_us));
+    json_object_set_new(out, "spare", describe_spare(d, dom));
+}
+
 static json_t *summary(struct daemon *d, const struct domain *dom)
 {
     json_t *out = json_pack("{s:s,s:s,s:s,s:i,s:s,s:i,s:f}", "name", dom->spec.name, "kind",
@@ -70,6 +99,7 @@ static json_t *summary(struct daemon *d, const struct domain *dom)
                             (int)dom->domid, "state", dom_state_name(dom), "incarnation",
                             (int)dom->incarnation, "uptime_s", report_uptime(dom));
 
+    add_deaths(d, dom, out);
     if (dom->spec.kind == POLICY_GUEST) {
         json_object_set_new(out, "disks", describe_disks(dom));
         json_object_set_new(out, "nics", describe_nics(dom));
@@ -120,6 +150,9 @@ static const char *name_of(struct daemon *d, domid_t domid)
 {
     const struct domain *dom = dom_by_domid(d, domid);
 
+    for (int i = 0; !dom && domid && i < DAEMON_DOMAINS_MAX; i++)
+        if (d->domains[i].used && d->domains[i].spare.domid == domid)
+            return d->domains[i].spare.log.name;
     return dom ? dom->spec.name : domid == HYP_DOMID_TOOLSTACK ? "bulkheadd" : "";
 }
 
@@ -301,6 +334,10 @@ json_t *report_info(struct daemon *d, struct domain *dom)
     json_object_set_new(info, "pid", json_integer(core.pid));
     json_object_set_new(info, "uid", json_integer(core.uid));
     json_object_set_new(info, "restarts", json_integer(dom->restarts));
+    if (dom->spec.kind == POLICY_DRIVER) {
+        json_object_set_new(info, "last_warm", json_boolean(dom->last_warm));
+        json_object_set_new(info, "phases_us", recovery_phases(dom));
+    }
     json_object_set_new(info, "core_calls", json_integer((json_int_t)core.calls));
     json_object_set_new(info, "core_calls_refused", json_integer((json_int_t)core.refused));
     if (dom->spec.kind == POLICY_GUEST) {

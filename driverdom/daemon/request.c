@@ -93,6 +93,8 @@ static void do_undefine(struct daemon *d, struct session *s, json_t *request, st
     }
     event_tell(d, "undefined", dom, NULL);
     log_forget(&dom->log);
+    log_forget(&dom->spare.log);
+    driver_forget_gate(dom);
     dom->used = false;
     session_ok(s, json_pack("{s:s}", "name", dom->spec.name));
 }
@@ -130,10 +132,57 @@ static void do_restart(struct daemon *d, struct session *s, json_t *request, str
     ask(d, s, dom, WAIT_START, dom_restart);
 }
 
+#ifdef BULKHEAD_CRASH_POINTS
+/* A word, or a word and a count: "blk-after-submit:3". */
+static bool is_crash_point(const char *text)
+{
+    size_t word = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    const char *count = text + word + (text[word] == ':');
+
+    if (!word || strlen(text) >= 64)
+        return false;
+    return !text[word] || (text[word] == ':' && *count && strspn(count, "0123456789") == strlen(count));
+}
+#endif
+
+/* kill with "at": the domain is to end itself there.  Answered at once; it dies when it comes by. */
+static void arm(struct daemon *d, struct session *s, struct domain *dom, const json_t *at)
+{
+#ifdef BULKHEAD_CRASH_POINTS
+    const char *point = json_string_value(at);
+    char home[STORE_PATH_MAX];
+    int rc;
+
+    if (!point || !is_crash_point(point)) {
+        session_fail(s, 2, "a crash point is a name, or NAME:N");
+        return;
+    }
+    if (!dom->domid) {
+        session_fail(s, 1, "%s is not running: there is nothing to kill", dom->spec.name);
+        return;
+    }
+    snprintf(home, sizeof(home), "/local/domain/%u", dom->domid);
+    rc = store_printf(d->store, STORE_NO_TXN, home, "crash-point", "%s", point);
+    if (rc)
+        session_fail(s, 1, "the store would not take the crash point of %s: %s", dom->spec.name,
+                     strerror(-rc));
+    else
+        session_ok(s, json_pack("{s:s,s:s}", "name", dom->spec.name, "armed", point));
+#else
+    (void)d, (void)at;
+    session_fail(s, 1, "%s has no crash points: they are in test builds only (make CRASH=1)",
+                 dom->spec.name);
+#endif
+}
+
 static void do_kill(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
 {
-    (void)request;
-    ask(d, s, dom, WAIT_KILL, dom_kill);
+    const json_t *at = json_object_get(request, "at");
+
+    if (at)
+        arm(d, s, dom, at);
+    else
+        ask(d, s, dom, WAIT_KILL, dom_kill);
 }
 
 static void do_list(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
@@ -160,15 +209,18 @@ static void send_log(struct session *s, const struct log *log)
     free(text);
 }
 
-/* Besides domains: @core, @netdev and @bulkheadd. */
+/* Besides domains: @core, @store, @netdev and @bulkheadd. */
 static void do_log(struct daemon *d, struct session *s, json_t *request, struct domain *unused)
 {
-    const struct log *own[] = {&d->core_log, &d->keeper.log, &d->own_log};
+    const struct log *own[] = {&d->core_log, &d->store_process.log, &d->keeper.log, &d->own_log};
     const char *name = json_string_value(json_object_get(request, "name"));
     struct domain *dom = name ? dom_find(d, name) : NULL;
     const struct log *log = dom ? &dom->log : NULL;
 
     (void)unused;
+    for (int i = 0; name && !log && i < DAEMON_DOMAINS_MAX; i++)
+        if (d->domains[i].used && !strcmp(d->domains[i].spare.log.name, name))
+            log = &d->domains[i].spare.log;
     for (size_t i = 0; name && !log && i < sizeof(own) / sizeof(own[0]); i++)
         if (!strcmp(own[i]->name, name))
             log = own[i];

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,9 @@
 /* Longest path that a client must be able to connect() to below RUN. */
 #define LONGEST_BELOW (sizeof("/guests/") - 1 + POLICY_NAME_MAX - 1 + sizeof("/attach.sock") - 1)
 
-static const char *const own_dirs[] = {"domains", "logs", "guests"};
+#define FILE_PATH_MAX (POLICY_NAME_MAX + 32)
+
+static const char *const own_dirs[] = {"domains", "logs", "guests", "gates", "state"};
 
 static int say(char *why, size_t cap, int error, const char *what, const char *path)
 {
@@ -98,13 +101,26 @@ int rundir_listen(const char *path, int type, unsigned mode)
     if (fd < 0)
         return -errno;
     unlink(path);
-    if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || chmod(path, mode) || listen(fd, 64)) {
+    if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || (mode && chmod(path, mode)) || listen(fd, 64)) {
         int rc = -errno;
 
         close(fd);
         return rc;
     }
     return fd;
+}
+
+/* A directory of plain files. */
+static void remove_files(const char *path)
+{
+    DIR *dir = opendir(path);
+    struct dirent *e;
+
+    while (dir && (e = readdir(dir)))
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            unlinkat(dirfd(dir), e->d_name, 0);
+    if (dir)
+        closedir(dir);
 }
 
 static void remove_guests(void)
@@ -128,29 +144,43 @@ static void remove_guests(void)
         closedir(dir);
 }
 
-/* Runs with the daemon's uid. */
+/* With the daemon's uid. */
 static int furnish(struct rundir *run, const char *path, char *why, size_t cap)
 {
-    umask(022);
     for (size_t i = 0; i < sizeof(own_dirs) / sizeof(own_dirs[0]); i++)
         if (mkdir(own_dirs[i], 0755) && errno != EEXIST)
             return say(why, cap, -errno, "cannot make a directory in", path);
-    remove_guests();
     run->listen_fd = rundir_listen("bulkheadd.sock", SOCK_STREAM, 0600);
-    if (run->listen_fd < 0)
-        return say(why, cap, run->listen_fd, "cannot listen on bulkheadd.sock in", path);
+    return run->listen_fd < 0 ? say(why, cap, run->listen_fd, "cannot listen on bulkheadd.sock in", path) : 0;
+}
+
+static int furnish_core(struct rundir *run, const char *path, char *why, size_t cap)
+{
+    remove_guests();
+    remove_files("state");
     run->store_fd = rundir_listen("store.sock", SOCK_STREAM, 0666);
-    if (run->store_fd < 0)
-        return say(why, cap, run->store_fd, "cannot listen on store.sock in", path);
-    return 0;
+    return run->store_fd < 0 ? say(why, cap, run->store_fd, "cannot listen on store.sock in", path) : 0;
+}
+
+static int as_daemon(int (*furnish_it)(struct rundir *, const char *, char *, size_t), struct rundir *run,
+                     const char *path, char *why, size_t cap)
+{
+    int rc;
+
+    umask(022);
+    if (setegid(LOCAL_UID_BASE) || seteuid(LOCAL_UID_BASE))
+        return say(why, cap, -errno, "cannot take on the daemon's uid in", path);
+    rc = furnish_it(run, path, why, cap);
+    if (seteuid(0) || setegid(0))
+        return say(why, cap, -errno, "cannot go back to root in", path);
+    return rc;
 }
 
 int rundir_enter(struct rundir *run, const char *path, char *why, size_t cap)
 {
     struct sockaddr_un addr;
-    int rc;
 
-    *run = (struct rundir){.fd = -1, .listen_fd = -1, .store_fd = -1};
+    *run = (struct rundir){.fd = -1, .listen_fd = -1, .store_fd = -1, .core_fd = -1};
     if (*path != '/') {
         snprintf(why, cap, "the run directory '%s' is relative: it must begin with /", path);
         return -EINVAL;
@@ -165,20 +195,34 @@ int rundir_enter(struct rundir *run, const char *path, char *why, size_t cap)
         return run->fd;
     if (fchdir(run->fd))
         return say(why, cap, -errno, "cannot enter", path);
-    if (setegid(LOCAL_UID_BASE) || seteuid(LOCAL_UID_BASE))
-        return say(why, cap, -errno, "cannot take on the daemon's uid in", path);
-    rc = furnish(run, path, why, cap);
-    if (seteuid(0) || setegid(0))
-        return say(why, cap, -errno, "cannot go back to root in", path);
-    return rc;
+    return as_daemon(furnish, run, path, why, cap);
+}
+
+int rundir_for_core(struct rundir *run, const char *path, char *why, size_t cap)
+{
+    int rc = as_daemon(furnish_core, run, path, why, cap);
+
+    if (rc)
+        return rc;
+    umask(077); /* root's alone from its first moment: no chmod() by name here */
+    run->core_fd = rundir_listen(RUNDIR_CORE_SOCKET, SOCK_SEQPACKET, 0);
+    umask(022);
+    if (run->core_fd < 0)
+        return say(why, cap, run->core_fd, "cannot listen on " RUNDIR_CORE_SOCKET " in", path);
+    return 0;
 }
 
 void rundir_leave(struct rundir *run)
 {
     remove_guests();
+    remove_files("state");
+    remove_files("gates");
     rmdir("guests");
+    rmdir("state");
+    rmdir("gates");
     unlink("bulkheadd.sock");
     unlink("store.sock");
+    unlink(RUNDIR_CORE_SOCKET);
     close(run->fd);
 }
 
@@ -194,51 +238,89 @@ static int write_whole(int fd, const char *data, size_t len)
         data += n;
         len -= (size_t)n;
     }
-    return fsync(fd) ? -errno : 0;
+    return 0;
 }
 
-int rundir_save_domain(const char *name, const char *xml, size_t len)
+static void path_of(char out[FILE_PATH_MAX], const char *dir, const char *name, const char *suffix)
 {
-    char path[POLICY_NAME_MAX + 32];
-    int fd = open("domains/.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
-    int rc;
+    snprintf(out, FILE_PATH_MAX, "%s/%.*s%s", dir, POLICY_NAME_MAX, name, suffix);
+}
 
+/* Seen whole or not at all; lasting: after a crash of the machine too. */
+static int save(const char *dir, const char *name, const char *suffix, const char *data, size_t len,
+                bool lasting)
+{
+    char path[FILE_PATH_MAX], fresh[FILE_PATH_MAX];
+    int fd, rc;
+
+    path_of(fresh, dir, "", ".new");
+    path_of(path, dir, name, suffix);
+    fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (fd < 0)
         return -errno;
-    rc = write_whole(fd, xml, len);
+    rc = write_whole(fd, data, len);
+    if (!rc && lasting && fsync(fd))
+        rc = -errno;
     close(fd);
-    snprintf(path, sizeof(path), "domains/%s.xml", name);
-    if (!rc && rename("domains/.new", path))
+    if (!rc && rename(fresh, path))
         rc = -errno;
     if (rc)
-        unlink("domains/.new");
+        unlink(fresh);
     return rc;
 }
 
-int rundir_forget_domain(const char *name)
-{
-    char path[POLICY_NAME_MAX + 32];
-
-    snprintf(path, sizeof(path), "domains/%s.xml", name);
-    return unlink(path) && errno != ENOENT ? -errno : 0;
-}
-
-static char *read_whole(const char *path, size_t *len)
+static char *read_whole(const char *path, size_t max, size_t *len)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    char *buf = fd < 0 ? NULL : malloc(POLICY_XML_MAX + 1);
+    char *buf = fd < 0 ? NULL : malloc(max + 1);
     ssize_t n = 0;
 
     *len = 0;
-    while (buf && *len <= POLICY_XML_MAX && (n = read(fd, buf + *len, POLICY_XML_MAX + 1 - *len)) > 0)
+    while (buf && *len <= max && (n = read(fd, buf + *len, max + 1 - *len)) > 0)
         *len += (size_t)n;
     if (fd >= 0)
         close(fd);
-    if (buf && (n < 0 || *len > POLICY_XML_MAX)) {
+    if (buf && (n < 0 || *len > max)) {
         free(buf);
         buf = NULL;
     }
     return buf;
+}
+
+static int forget(const char *dir, const char *name, const char *suffix)
+{
+    char path[FILE_PATH_MAX];
+
+    path_of(path, dir, name, suffix);
+    return unlink(path) && errno != ENOENT ? -errno : 0;
+}
+
+int rundir_save_domain(const char *name, const char *xml, size_t len)
+{
+    return save("domains", name, ".xml", xml, len, true);
+}
+
+int rundir_forget_domain(const char *name)
+{
+    return forget("domains", name, ".xml");
+}
+
+int rundir_save_state(const char *name, const char *text, size_t len)
+{
+    return save("state", name, ".json", text, len, false);
+}
+
+char *rundir_read_state(const char *name, size_t *len)
+{
+    char path[FILE_PATH_MAX];
+
+    path_of(path, "state", name, ".json");
+    return read_whole(path, RUNDIR_STATE_MAX, len);
+}
+
+void rundir_forget_state(const char *name)
+{
+    forget("state", name, ".json");
 }
 
 void rundir_each_domain(void (*each)(void *data, const char *name, const char *xml, size_t len), void *data)
@@ -257,7 +339,7 @@ void rundir_each_domain(void (*each)(void *data, const char *name, const char *x
         if (!policy_name_ok(name))
             continue;
         snprintf(path, sizeof(path), "domains/%s.xml", name);
-        xml = read_whole(path, &len);
+        xml = read_whole(path, POLICY_XML_MAX, &len);
         each(data, name, xml, len);
         free(xml);
     }

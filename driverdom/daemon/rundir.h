@@ -3,7 +3,12 @@
  * rundir.h - the directory that one daemon owns while it runs.
  *
  * RUN/bulkheadd.sock (0600)  RUN/store.sock (0666: the store asks the kernel
- * who connects)  RUN/domains/NAME.xml  RUN/logs/NAME.log  RUN/guests/NAME/
+ * who connects)  RUN/core.sock (root's: where the next daemon finds the core)
+ * RUN/domains/NAME.xml  RUN/logs/NAME.log  RUN/guests/NAME/  RUN/state/NAME.json
+ * RUN/gates/NAME
+ *
+ * What belongs to the core's life (its and the store's socket, guests/, state/)
+ * is made with a new core and stays when a daemon is killed.
  *
  * Entered while the process is still root; from then on every path is relative
  * to it, so that its parents may be closed to the daemon's uid.  Everything
@@ -16,15 +21,21 @@
 
 #include "../../policy/policy.h"
 
+#define RUNDIR_CORE_SOCKET "core.sock"
+#define RUNDIR_STATE_MAX   65536u
+
 struct rundir {
     int fd;          /* the directory, locked: one daemon each               */
     int listen_fd;   /* bulkheadd.sock                                       */
-    int store_fd;    /* store.sock, listening                                */
+    int store_fd;    /* store.sock, listening; -1: not made here             */
+    int core_fd;     /* core.sock, the same                                  */
 };
 
 /* 0, or a negative errno with a sentence. */
 int rundir_enter(struct rundir *run, const char *path, char *why, size_t cap);
-/* Removes the sockets and guests/; domains/ and logs/ stay. */
+/* No core lives: removes what the last one left, makes the sockets for a new one. */
+int rundir_for_core(struct rundir *run, const char *path, char *why, size_t cap);
+/* Removes all but domains/ and logs/. */
 void rundir_leave(struct rundir *run);
 
 /* domains/NAME.xml, written whole or not at all.  0 or a negative errno. */
@@ -33,7 +44,13 @@ int rundir_forget_domain(const char *name);
 /* Calls each(data, "NAME", xml, len) for every one; what cannot be read is told with xml NULL. */
 void rundir_each_domain(void (*each)(void *data, const char *name, const char *xml, size_t len), void *data);
 
-/* A listening socket at a path below the run directory; an old one is replaced. */
+/* state/NAME.json, written whole or not at all. */
+int rundir_save_state(const char *name, const char *text, size_t len);
+char *rundir_read_state(const char *name, size_t *len); /* the caller frees; NULL: there is none */
+void rundir_forget_state(const char *name);
+
+/* A listening socket at a path below the run directory; an old one is replaced.
+ * mode 0: as the umask has it. */
 int rundir_listen(const char *path, int type, unsigned mode);
 
 #endif

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* split.c - a guest's device in the store's books: the two directories of a split driver. */
+/*
+ * split.c - a guest's device in the store's books: the two directories of a split driver.
+ *
+ * A frontend's directory has two places, slots: /local/domain/FE/device/CLS/ID and
+ * /local/domain/FE/twin/CLS/ID.  One is live, the other is for the spare of the
+ * driver domain; at a takeover they change roles and nothing is written.
+ */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -74,13 +80,19 @@ static int write_directory(struct daemon *d, store_txn t, const char *path, domi
     return rc;
 }
 
-static int paths_of(const struct domain *guest, unsigned i, domid_t be, char b[STORE_PATH_MAX],
+static void own_path(char out[STORE_PATH_MAX], const struct domain *guest, unsigned i, const char *below)
+{
+    snprintf(out, STORE_PATH_MAX, "/local/domain/%u/%s/%s/%u", guest->domid, below, guest->split[i].cls,
+             guest->split[i].devid);
+}
+
+static int paths_of(const struct domain *guest, unsigned i, unsigned slot, domid_t be, char b[STORE_PATH_MAX],
                     char f[STORE_PATH_MAX])
 {
     const struct split *split = &guest->split[i];
-    int rc = xenbus_backend_path(b, be, split->cls, guest->domid, split->devid);
 
-    return rc ? rc : xenbus_frontend_path(f, guest->domid, split->cls, split->devid);
+    own_path(f, guest, i, slot ? "twin" : "device");
+    return xenbus_backend_path(b, be, split->cls, guest->domid, split->devid);
 }
 
 /* Gone already is as good as removed. */
@@ -91,9 +103,17 @@ static int remove_path(struct daemon *d, store_txn t, const char *path)
     return rc == -ENOENT ? 0 : rc;
 }
 
+/* Whom nodes are for. */
+struct end {
+    unsigned slot;
+    domid_t be;
+    bool standby;
+    unsigned heartbeat_ms;
+};
+
 /* What both classes have first; then theirs; the state last. */
-static void gather(const struct domain *guest, unsigned i, const char *b, const char *f,
-                   struct nodes *backend, struct nodes *frontend)
+static void gather(const struct domain *guest, unsigned i, const struct end *end, const char *b,
+                   const char *f, struct nodes *backend, struct nodes *frontend)
 {
     const struct split *split = &guest->split[i];
 
@@ -102,11 +122,14 @@ static void gather(const struct domain *guest, unsigned i, const char *b, const 
     nodes_add(backend, "frontend-id", "%u", guest->domid);
     nodes_add(backend, "online", "1");
     nodes_add(backend, "dev", "%s", split->dev);
+    if (end->standby)
+        nodes_add(backend, "standby", "1");
     nodes_add(frontend, "backend", "%s", b);
-    nodes_add(frontend, "backend-id", "%u", split->be);
+    nodes_add(frontend, "backend-id", "%u", end->be);
     nodes_add(frontend, "dev", "%s", split->dev);
+    nodes_add(frontend, "bulkhead-heartbeat-ms", "%u", end->heartbeat_ms);
     if (i < guest->spec.ndisks)
-        vbd_nodes(guest, i, backend, frontend);
+        vbd_nodes(guest, i, end->standby, backend, frontend);
     else
         vif_nodes(guest, i - guest->spec.ndisks, backend, frontend);
     nodes_add(backend, "state", "%d", XenbusStateInitialising);
@@ -118,30 +141,30 @@ static void gather(const struct domain *guest, unsigned i, const char *b, const 
  * backend (references, ports, its state) means nothing to the new one, and the
  * permissions must name the new one throughout.
  */
-static int write_once(struct daemon *d, struct domain *guest, unsigned i)
+static int write_once(struct daemon *d, struct domain *guest, unsigned i, const struct end *end)
 {
     static struct nodes backend, frontend; /* large; one thread */
     const struct split *split = &guest->split[i];
     char b[STORE_PATH_MAX], f[STORE_PATH_MAX], old[STORE_PATH_MAX];
     store_txn t;
-    int rc = paths_of(guest, i, split->be, b, f);
+    int rc = paths_of(guest, i, end->slot, end->be, b, f);
 
     if (!rc)
         rc = store_txn_begin(d->store, &t);
     if (rc)
         return rc;
-    if (split->nodes_be) {
-        rc = paths_of(guest, i, split->nodes_be, old, f);
+    if (split->nodes_be[end->slot]) {
+        rc = paths_of(guest, i, end->slot, split->nodes_be[end->slot], old, f);
         if (!rc)
             rc = remove_path(d, t, old);
         if (!rc)
             rc = remove_path(d, t, f);
     }
-    gather(guest, i, b, f, &backend, &frontend);
+    gather(guest, i, end, b, f, &backend, &frontend);
     if (!rc)
-        rc = write_directory(d, t, b, split->be, guest->domid, &backend);
+        rc = write_directory(d, t, b, end->be, guest->domid, &backend);
     if (!rc)
-        rc = write_directory(d, t, f, guest->domid, split->be, &frontend);
+        rc = write_directory(d, t, f, guest->domid, end->be, &frontend);
     if (rc) {
         store_txn_abort(d->store, t);
         return rc;
@@ -149,77 +172,141 @@ static int write_once(struct daemon *d, struct domain *guest, unsigned i)
     return store_txn_commit(d->store, t);
 }
 
-static int watch_nodes(struct daemon *d, const struct domain *guest, unsigned i, bool on)
+void split_is_live(struct daemon *d, const struct domain *guest, unsigned i)
 {
-    char b[STORE_PATH_MAX], f[STORE_PATH_MAX], token[STORE_TOKEN_MAX];
-    int rc = paths_of(guest, i, guest->split[i].nodes_be, b, f);
+    const struct split *split = &guest->split[i];
+    char b[STORE_PATH_MAX], f[STORE_PATH_MAX];
 
-    if (rc)
-        return rc;
-    snprintf(token, sizeof(token), "%u/%u", guest->domid, i);
-    strncat(f, "/state", STORE_PATH_MAX - 1 - strlen(f));
-    strncat(b, "/error", STORE_PATH_MAX - 1 - strlen(b));
-    if (!on) {
-        store_unwatch(d->store, f, token);
-        store_unwatch(d->store, b, token);
-        return 0;
-    }
-    rc = store_watch(d->store, f, token);
-    return rc ? rc : store_watch(d->store, b, token);
+    if (paths_of(guest, i, split->live, split->be, b, f))
+        return;
+    strncat(b, "/standby", STORE_PATH_MAX - 1 - strlen(b));
+    remove_path(d, STORE_NO_TXN, b);
 }
 
-int split_write_nodes(struct daemon *d, struct domain *guest, unsigned i)
+static int set_watch(struct daemon *d, const char *dir, const char *key, const char *token, bool on)
+{
+    char path[STORE_PATH_MAX];
+
+    snprintf(path, sizeof(path), "%.200s%s%s", dir, *key ? "/" : "", key);
+    return on ? store_watch(d->store, path, token) : store_unwatch(d->store, path, token);
+}
+
+static int watch_report(struct daemon *d, const struct domain *guest, unsigned i, bool on)
+{
+    char path[STORE_PATH_MAX], token[STORE_TOKEN_MAX];
+
+    own_path(path, guest, i, "report");
+    snprintf(token, sizeof(token), "%u/%u", guest->domid, i);
+    return set_watch(d, path, "", token, on);
+}
+
+static int watch_nodes(struct daemon *d, const struct domain *guest, unsigned i, unsigned slot, bool on)
+{
+    char b[STORE_PATH_MAX], f[STORE_PATH_MAX], token[STORE_TOKEN_MAX];
+    int rc = paths_of(guest, i, slot, guest->split[i].nodes_be[slot], b, f);
+
+    snprintf(token, sizeof(token), "%u/%u", guest->domid, i);
+    if (!rc)
+        rc = set_watch(d, f, "state", token, on);
+    if (!rc || !on)
+        rc = set_watch(d, b, "error", token, on);
+    if (!rc || !on)
+        rc = set_watch(d, b, "state", token, on);
+    return rc;
+}
+
+int split_watch(struct daemon *d, const struct domain *guest, unsigned i)
+{
+    int rc = guest->built ? watch_report(d, guest, i, true) : 0;
+
+    for (unsigned slot = 0; !rc && slot < SLOTS; slot++)
+        if (guest->split[i].nodes_be[slot])
+            rc = watch_nodes(d, guest, i, slot, true);
+    return rc;
+}
+
+int split_write_nodes(struct daemon *d, struct domain *guest, unsigned i, unsigned slot, domid_t be,
+                      bool standby)
 {
     struct split *split = &guest->split[i];
+    const struct domain *driver = dom_find(d, split->backend);
+    const struct end end = {.slot = slot,
+                            .be = be,
+                            .standby = standby,
+                            .heartbeat_ms = driver ? driver->spec.heartbeat_ms : 0};
     int rc;
 
-    if (split->nodes_be)
-        watch_nodes(d, guest, i, false);
-    for (int tries = 0; (rc = write_once(d, guest, i)) == -EAGAIN && tries < TXN_TRIES; tries++)
+    if (split->nodes_be[slot])
+        watch_nodes(d, guest, i, slot, false);
+    for (int tries = 0; (rc = write_once(d, guest, i, &end)) == -EAGAIN && tries < TXN_TRIES; tries++)
         ;
     if (rc)
         return rc;
-    split->nodes_be = split->be;
-    *split->error = '\0';
-    return watch_nodes(d, guest, i, true);
+    split->nodes_be[slot] = be;
+    if (slot == split->live)
+        *split->error = '\0';
+    return watch_nodes(d, guest, i, slot, true);
 }
 
-void split_remove_nodes(struct daemon *d, struct domain *guest, unsigned i)
+void split_remove_nodes(struct daemon *d, struct domain *guest, unsigned i, unsigned slot)
 {
     struct split *split = &guest->split[i];
     char b[STORE_PATH_MAX], f[STORE_PATH_MAX];
 
-    if (!split->nodes_be)
+    if (!split->nodes_be[slot])
         return;
-    watch_nodes(d, guest, i, false);
-    if (!paths_of(guest, i, split->nodes_be, b, f)) {
+    watch_nodes(d, guest, i, slot, false);
+    if (!paths_of(guest, i, slot, split->nodes_be[slot], b, f)) {
         remove_path(d, STORE_NO_TXN, b);
         remove_path(d, STORE_NO_TXN, f);
         *strrchr(b, '/') = '\0'; /* .../vbd/FE: empty when this was its last one */
         if (store_directory(d->store, STORE_NO_TXN, b, f, sizeof(f)) == 0)
             remove_path(d, STORE_NO_TXN, b);
     }
-    split->nodes_be = 0;
-    split->connected = false;
+    split->nodes_be[slot] = 0;
+    if (slot == split->live)
+        split->connected = false;
+    else
+        split->armed = false;
 }
 
-unsigned split_frontend_state(struct daemon *d, const struct domain *guest, unsigned i)
+static unsigned read_state(struct daemon *d, const char *dir)
 {
-    char b[STORE_PATH_MAX], f[STORE_PATH_MAX];
     uint64_t state;
 
-    if (paths_of(guest, i, guest->split[i].nodes_be, b, f) ||
-        store_read_number(d->store, STORE_NO_TXN, f, "state", XenbusStateReconfigured, &state))
+    if (store_read_number(d->store, STORE_NO_TXN, dir, "state", XenbusStateReconfigured, &state))
         return XenbusStateUnknown;
     return (unsigned)state;
 }
 
+unsigned split_frontend_state(struct daemon *d, const struct domain *guest, unsigned i)
+{
+    const struct split *split = &guest->split[i];
+    char b[STORE_PATH_MAX], f[STORE_PATH_MAX];
+
+    if (paths_of(guest, i, split->live, split->nodes_be[split->live], b, f))
+        return XenbusStateUnknown;
+    return read_state(d, f);
+}
+
+unsigned split_standby_state(struct daemon *d, const struct domain *guest, unsigned i)
+{
+    const struct split *split = &guest->split[i];
+    domid_t be = split->nodes_be[!split->live];
+    char b[STORE_PATH_MAX], f[STORE_PATH_MAX];
+
+    if (!be || paths_of(guest, i, !split->live, be, b, f))
+        return XenbusStateUnknown;
+    return read_state(d, b);
+}
+
 void split_backend_error(struct daemon *d, const struct domain *guest, unsigned i, char *out, size_t cap)
 {
+    const struct split *split = &guest->split[i];
     char b[STORE_PATH_MAX], f[STORE_PATH_MAX], value[STORE_VALUE_MAX];
 
     *out = '\0';
-    if (paths_of(guest, i, guest->split[i].nodes_be, b, f))
+    if (paths_of(guest, i, split->live, split->nodes_be[split->live], b, f))
         return;
     strncat(b, "/error", STORE_PATH_MAX - 1 - strlen(b));
     if (store_read(d->store, STORE_NO_TXN, b, value, sizeof(value)) <= 0)
@@ -228,19 +315,60 @@ void split_backend_error(struct daemon *d, const struct domain *guest, unsigned 
     policy_clean_text(out);
 }
 
-int home_make(struct daemon *d, const struct domain *dom)
+/* ------------------------------------------------- what the frontend reports */
+
+int split_open_report(struct daemon *d, struct domain *guest, unsigned i)
+{
+    struct split *split = &guest->split[i];
+    char path[STORE_PATH_MAX];
+    int rc;
+
+    split->stalled = split->lies = split->poisoned = split->timed_out = 0;
+    own_path(path, guest, i, "report");
+    rc = store_mkdir(d->store, STORE_NO_TXN, path);
+    if (!rc)
+        rc = set_owner(d, STORE_NO_TXN, path, guest->domid, 0);
+    return rc ? rc : watch_report(d, guest, i, true);
+}
+
+void split_close_report(struct daemon *d, struct domain *guest, unsigned i)
+{
+    char path[STORE_PATH_MAX];
+
+    own_path(path, guest, i, "report");
+    watch_report(d, guest, i, false);
+    remove_path(d, STORE_NO_TXN, path);
+}
+
+bool split_read_report(struct daemon *d, const struct domain *guest, unsigned i, const char *key,
+                       char out[REPORT_MAX])
+{
+    char path[STORE_PATH_MAX];
+
+    own_path(path, guest, i, "report");
+    strncat(path, "/", STORE_PATH_MAX - 1 - strlen(path));
+    strncat(path, key, STORE_PATH_MAX - 1 - strlen(path));
+    if (store_read(d->store, STORE_NO_TXN, path, out, REPORT_MAX) <= 0)
+        return false;
+    policy_clean_text(out);
+    return true;
+}
+
+/* ---------------------------------------------------------------------- homes */
+
+int home_make(struct daemon *d, const char *name, domid_t domid)
 {
     char home[STORE_PATH_MAX];
     int rc;
 
-    snprintf(home, sizeof(home), "/local/domain/%u", dom->domid);
+    snprintf(home, sizeof(home), "/local/domain/%u", domid);
     rc = store_mkdir(d->store, STORE_NO_TXN, home);
     if (!rc)
-        rc = set_owner(d, STORE_NO_TXN, home, dom->domid, 0);
+        rc = set_owner(d, STORE_NO_TXN, home, domid, 0);
     if (!rc)
-        rc = store_printf(d->store, STORE_NO_TXN, home, "name", "%s", dom->spec.name);
+        rc = store_printf(d->store, STORE_NO_TXN, home, "name", "%s", name);
     if (!rc)
-        rc = store_printf(d->store, STORE_NO_TXN, home, "domid", "%u", dom->domid);
+        rc = store_printf(d->store, STORE_NO_TXN, home, "domid", "%u", domid);
     return rc;
 }
 

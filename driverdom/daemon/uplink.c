@@ -36,13 +36,14 @@ int uplink_check(struct daemon *d, const struct domain *dom, char why[DAEMON_SEN
     return 0;
 }
 
-static int write_home(struct daemon *d, const struct domain *dom)
+static int write_home(struct daemon *d, const struct domain *dom, domid_t domid,
+                      char why[DAEMON_SENTENCE_MAX])
 {
     char dir[STORE_PATH_MAX], key[16];
     unsigned n = 0;
     int rc;
 
-    snprintf(dir, sizeof(dir), "/local/domain/%u/uplink", dom->domid);
+    snprintf(dir, sizeof(dir), "/local/domain/%u/uplink", domid);
     rc = store_printf(d->store, STORE_NO_TXN, dir, "devargs", "%s", dom->spec.devargs);
     if (!rc && dom->spec.mtu)
         rc = store_printf(d->store, STORE_NO_TXN, dir, "mtu", "%u", dom->spec.mtu);
@@ -52,6 +53,9 @@ static int write_home(struct daemon *d, const struct domain *dom)
         snprintf(key, sizeof(key), "files/%u", n++);
         rc = store_printf(d->store, STORE_NO_TXN, dir, key, "%u", dom->uplink.file[i].number);
     }
+    if (rc)
+        snprintf(why, DAEMON_SENTENCE_MAX, "the store would not take the nodes of driver domain %s: %s",
+                 dom->spec.name, strerror(-rc));
     return rc;
 }
 
@@ -73,11 +77,12 @@ int uplink_prepare(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENC
             return rc;
         }
     }
-    rc = write_home(d, dom);
-    if (rc)
-        snprintf(why, DAEMON_SENTENCE_MAX, "the store would not take the nodes of driver domain %s: %s",
-                 dom->spec.name, strerror(-rc));
-    return rc;
+    return write_home(d, dom, dom->domid, why);
+}
+
+int uplink_prepare_spare(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
+{
+    return write_home(d, dom, dom->spare.domid, why);
 }
 
 bool uplink_files_open(const struct domain *dom)
@@ -91,15 +96,42 @@ bool uplink_files_open(const struct domain *dom)
 void uplink_clear(struct domain *dom)
 {
     memset(dom->uplink.file, 0, sizeof(dom->uplink.file));
-    keeper_close_channel(dom);
+    keeper_close_channel(dom->channel);
 }
 
-void driver_device(struct daemon *d, const struct hyp_event *ev)
+/* The gate of the incarnation, or of its spare.  True: it was that. */
+static bool gate_opened(struct daemon *d, struct domain *dom, const struct hyp_event *ev)
 {
-    struct domain *dom = dom_by_domid(d, ev->domid);
+    bool spare = dom->spare.domid && ev->domid == dom->spare.domid;
     char why[DAEMON_SENTENCE_MAX];
 
-    for (unsigned i = 0; dom && i < UPLINK_FILES; i++) {
+    if (ev->device != (spare ? dom->spare.gate : dom->gate) || !ev->device)
+        return false;
+    if (!ev->error) {
+        *(spare ? &dom->spare.gate_ns : &dom->gate_ns) = ev->at_ns;
+        recovery_look(d, dom);
+        return true;
+    }
+    snprintf(why, sizeof(why), "driver domain %s: cannot open %s/gates/%s: %s", dom->spec.name, d->run_dir,
+             dom->spec.name, device_error_text(ev->error));
+    if (spare)
+        spare_failed(d, dom, why);
+    else if (dom->state == ST_STARTING)
+        dom_start_failed(d, dom, why);
+    else {
+        event_error(d, dom, "%s", why);
+        hyp_domain_destroy(d->hyp, dom->domid);
+    }
+    return true;
+}
+
+void driver_device(struct daemon *d, struct domain *dom, const struct hyp_event *ev)
+{
+    char why[DAEMON_SENTENCE_MAX];
+
+    if (dom->spec.cls != POLICY_CLASS_NET || gate_opened(d, dom, ev) || ev->domid != dom->domid)
+        return;
+    for (unsigned i = 0; i < UPLINK_FILES; i++) {
         struct uplink_file *file = &dom->uplink.file[i];
 
         if (!file->number || file->number != ev->device || file->open)

@@ -11,29 +11,61 @@ _Static_assert(POLICY_QUEUES_MAX == BLK_MAX_QUEUES, "what may be asked for is wh
 _Static_assert(POLICY_NAME_MAX <= HYP_NAME_MAX && POLICY_PATH_MAX <= HYP_PATH_MAX, "names fit the core's "
                                                                                    "calls");
 
+static int assign(struct daemon *d, const struct policy_disk *disk, struct vbd *vbd, domid_t be)
+{
+    unsigned flags = (disk->readonly ? HYP_DEVICE_RDONLY : 0) | (disk->direct ? HYP_DEVICE_DIRECT : 0);
+
+    vbd->retry_at = vbd->opened_ns = 0;
+    vbd->device = VBD_OPENING;
+    return hyp_device_assign(d->hyp, be, vbd->number, disk->path, flags);
+}
+
 int vbd_assign(struct daemon *d, struct domain *guest, unsigned i)
 {
     const struct policy_disk *disk = &guest->spec.disks[i];
     struct domain *driver = dom_find(d, disk->backend);
     struct split *split = &guest->split[i];
     struct vbd *vbd = &guest->vbd[i];
-    unsigned flags = (disk->readonly ? HYP_DEVICE_RDONLY : 0) | (disk->direct ? HYP_DEVICE_DIRECT : 0);
-    int rc = 0;
+    int rc;
 
     split->be = driver->domid;
     split->connected = false;
-    vbd->retry_at = 0;
     if (disk->source == POLICY_SOURCE_RAM) {
-        vbd->device = VBD_OPEN;
-        vbd->number = 0;
+        *vbd = (struct vbd){.device = VBD_OPEN};
         return 0;
     }
     vbd->number = ++driver->next_device;
-    vbd->device = VBD_OPENING;
-    rc = hyp_device_assign(d->hyp, split->be, vbd->number, disk->path, flags);
+    rc = assign(d, disk, vbd, split->be);
     if (rc)
         vbd->device = VBD_NONE;
     return rc;
+}
+
+int vbd_assign_ahead(struct daemon *d, struct domain *guest, unsigned i, struct spare *spare)
+{
+    struct vbd *vbd = &guest->ahead[i];
+    int rc;
+
+    *vbd = (struct vbd){.number = ++spare->next_device};
+    rc = assign(d, &guest->spec.disks[i], vbd, spare->domid);
+    if (rc)
+        *vbd = (struct vbd){.device = VBD_NONE};
+    return rc;
+}
+
+int vbd_assign_again(struct daemon *d, const struct domain *guest, unsigned i, struct vbd *vbd, domid_t be)
+{
+    hyp_device_release(d->hyp, be, vbd->number);
+    return assign(d, &guest->spec.disks[i], vbd, be);
+}
+
+void vbd_release_ahead(struct daemon *d, struct domain *guest, unsigned i, domid_t spare)
+{
+    struct vbd *vbd = &guest->ahead[i];
+
+    if (vbd->device != VBD_NONE && vbd->number && spare)
+        hyp_device_release(d->hyp, spare, vbd->number);
+    *vbd = (struct vbd){.device = VBD_NONE};
 }
 
 void vbd_release(struct daemon *d, struct domain *guest, unsigned i)
@@ -47,7 +79,8 @@ void vbd_release(struct daemon *d, struct domain *guest, unsigned i)
     split->be = 0;
 }
 
-void vbd_nodes(const struct domain *guest, unsigned i, struct nodes *backend, struct nodes *frontend)
+void vbd_nodes(const struct domain *guest, unsigned i, bool standby, struct nodes *backend,
+               struct nodes *frontend)
 {
     const struct policy_disk *disk = &guest->spec.disks[i];
 
@@ -56,11 +89,14 @@ void vbd_nodes(const struct domain *guest, unsigned i, struct nodes *backend, st
     if (disk->source == POLICY_SOURCE_RAM)
         nodes_add(backend, "params", "ram:%llu", (unsigned long long)disk->ram_bytes);
     else
-        nodes_add(backend, "params", "device:%u", guest->vbd[i].number);
+        nodes_add(backend, "params", "device:%u", (standby ? guest->ahead : guest->vbd)[i].number);
     nodes_add(backend, "bulkhead-weight", "%u", disk->weight);
     nodes_add(frontend, "virtual-device", "%u", disk->devid);
     nodes_add(frontend, "device-type", "disk");
     nodes_add_hints(frontend, disk->queues, disk->pool_pages, disk->grants);
+    nodes_add(frontend, "bulkhead-max-deaths", "%u", disk->max_deaths);
+    if (disk->timeout_ms)
+        nodes_add(frontend, "bulkhead-timeout-ms", "%u", disk->timeout_ms);
 }
 
 const char *device_error_text(int error)

@@ -59,4 +59,6 @@ void vif_nodes(const struct domain *guest, unsigned i, struct nodes *backend, st
     add_rate("bulkhead-inbound", &nic->inbound, backend);
     add_rate("bulkhead-outbound", &nic->outbound, backend);
     nodes_add_hints(frontend, nic->queues, nic->pool_pages, nic->grants);
+    if (nic->tx != POLICY_TX_DROP)
+        nodes_add(frontend, "bulkhead-tx", "%s", policy_tx_name(nic->tx));
 }

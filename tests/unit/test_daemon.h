@@ -41,6 +41,13 @@
 #define UPLINK(devargs) "<b:uplink devargs='" devargs "' mtu='9000'/>"
 #define ETH1            UPLINK("net_af_packet0,iface=eth1")
 #define NIC(inner)      "<interface type='ethernet'><backenddomain name='net0'/>" inner "</interface>"
+#define BLK(name, inner)                                                                              \
+    "<domain><name>" name "</name>" MEM "<metadata><b:domain " NS " kind='driver' class='blk'>" inner \
+    "</b:domain></metadata></domain>"
+#define COLD "<b:recovery spare='no'/>"
+#define DISK(backend, dev, path)                                                           \
+    "<disk type='file'><source file='" path "'/><backenddomain name='" backend "'/><target " \
+    "dev='" dev "'/></disk>"
 #define GUEST(name, door, nics)                                                                        \
     "<domain " LXC "><name>" name "</name>" MEM "<metadata><b:domain " NS " kind='guest' door='" door  \
     "'/></metadata><devices>" nics "</devices><lxc:namespace><lxc:sharenet type='netns' value='red'/>" \
@@ -64,9 +71,14 @@ static struct hyp {
         uint32_t device;
         unsigned flags;
         char path[64];
-    } assigned[8];
+        bool released;
+    } assigned[64];
     unsigned nassigned;
+    domid_t released[64]; /* whose devices, in order */
+    unsigned nreleased;
 } hyp;
+
+static int listener; /* the other end of a session that listens to events */
 
 static int control; /* the store's */
 
@@ -117,6 +129,7 @@ static inline int domain_destroy(struct hyp *h, domid_t domid)
 static inline int device_assign(struct hyp *h, domid_t domid, uint32_t device, const char *path,
                                 unsigned flags)
 {
+    assert_true(h->nassigned < sizeof(h->assigned) / sizeof(h->assigned[0]));
     h->assigned[h->nassigned].domid = domid;
     h->assigned[h->nassigned].device = device;
     h->assigned[h->nassigned].flags = flags;
@@ -126,7 +139,11 @@ static inline int device_assign(struct hyp *h, domid_t domid, uint32_t device, c
 
 static inline int device_release(struct hyp *h, domid_t domid, uint32_t device)
 {
-    (void)h, (void)domid, (void)device;
+    for (unsigned i = 0; i < h->nassigned; i++)
+        if (h->assigned[i].domid == domid && h->assigned[i].device == device)
+            h->assigned[i].released = true;
+    assert_true(h->nreleased < sizeof(h->released) / sizeof(h->released[0]));
+    h->released[h->nreleased++] = domid;
     return 0;
 }
 
@@ -170,6 +187,10 @@ static inline int begin(void **state)
     keeper_init(&d);
     d.hyp = &hyp;
     strcpy(d.run_dir, "/RUN");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+        return -1;
+    d.sessions[0] = (struct session){.fd = pair[0], .events = true};
+    listener = pair[1];
     strcpy(dir, "/tmp/bulkhead-net.XXXXXX");
     if (!mkdtemp(dir) || chdir(dir) || mkdir("logs", 0755) || mkdir("guests", 0755))
         return -1;
@@ -187,14 +208,23 @@ static inline int begin(void **state)
 
 static inline int end(void **state)
 {
+    char gate[POLICY_NAME_MAX + 16];
+
     (void)state;
     for (int i = 0; i < DAEMON_DOMAINS_MAX; i++) {
         if (!d.domains[i].used)
             continue;
-        keeper_close_channel(&d.domains[i]);
+        keeper_close_channel(d.domains[i].channel);
+        keeper_close_channel(d.domains[i].spare.channel);
         door_close(&d.domains[i]);
         log_forget(&d.domains[i].log);
+        log_forget(&d.domains[i].spare.log);
+        snprintf(gate, sizeof(gate), "gates/%s", d.domains[i].spec.name);
+        unlink(gate);
     }
+    session_close(&d.sessions[0]);
+    close(listener);
+    rmdir("gates");
     for (int i = 0; i < DOMAINS; i++) {
         if (hyp.made[i].fd >= 0)
             close(hyp.made[i].fd);
@@ -289,12 +319,24 @@ static inline void ready(struct domain *dom)
     assert_int_equal(dom->state, ST_RUNNING);
 }
 
+static inline void dies(struct domain *dom, int status)
+{
+    dom_died(&d, dom, status, now_ns());
+}
+
+/* What is due next happens now. */
+static inline void later(struct domain *dom)
+{
+    assert_int_not_equal(dom_next_tick(dom), 0);
+    dom_tick(&d, dom, dom_next_tick(dom));
+}
+
 static inline void opened(struct domain *dom, uint32_t device, int error)
 {
     const struct hyp_event ev = {
         .kind = HYP_EV_DEVICE, .domid = dom->domid, .device = device, .error = error};
 
-    driver_device(&d, &ev);
+    dom_event(&d, &ev);
 }
 
 static inline void frontend_connects(struct domain *guest, unsigned devid)
@@ -320,6 +362,134 @@ static inline struct domain *running_net0(const char *xml)
     assert_true(hyp.made[net0->domid].running);
     ready(net0);
     return net0;
+}
+
+/* A device of a disk in whichever domain it was assigned to. */
+static inline void device_opens(domid_t domid, uint32_t device, uint64_t at_ns)
+{
+    const struct hyp_event ev = {
+        .kind = HYP_EV_DEVICE, .domid = domid, .device = device, .at_ns = at_ns};
+
+    dom_event(&d, &ev);
+}
+
+/* The guest runs: its devices are open, its frontends connected. */
+static inline struct domain *running_guest(const char *xml)
+{
+    struct domain *guest = define(xml);
+
+    must_start(guest);
+    for (unsigned i = 0; i < guest->spec.ndisks; i++)
+        if (guest->vbd[i].number)
+            device_opens(guest->split[i].be, guest->vbd[i].number, now_ns());
+    assert_int_equal(guest->state, ST_RUNNING);
+    return guest;
+}
+
+/* "key" of a directory of a device: "device", "twin" or "report". */
+static inline void frontend_writes(struct domain *guest, unsigned i, const char *below, const char *key,
+                                   const char *value)
+{
+    struct store_event ev;
+
+    snprintf(ev.path, sizeof(ev.path), "/local/domain/%u/%s/%s/%u/%s", guest->domid, below,
+             guest->split[i].cls, guest->split[i].devid, key);
+    snprintf(ev.token, sizeof(ev.token), "%u/%u", guest->domid, i);
+    assert_int_equal(store_write(d.store, STORE_NO_TXN, ev.path, value), 0);
+    guest_store_event(&d, &ev);
+}
+
+static inline void connects(struct domain *guest, unsigned i)
+{
+    frontend_writes(guest, i, guest->split[i].live ? "twin" : "device", "state", "4");
+    assert_true(guest->split[i].connected);
+}
+
+static inline void arms(struct domain *guest, unsigned i)
+{
+    const struct split *split = &guest->split[i];
+    struct store_event ev;
+
+    snprintf(ev.path, sizeof(ev.path), "/local/domain/%u/backend/%s/%u/%u/state",
+             split->nodes_be[!split->live], split->cls, guest->domid, split->devid);
+    snprintf(ev.token, sizeof(ev.token), "%u/%u", guest->domid, i);
+    assert_int_equal(store_write(d.store, STORE_NO_TXN, ev.path, "3"), 0);
+    guest_store_event(&d, &ev);
+    assert_true(split->armed);
+}
+
+/* Whatever the incarnation waits for at the fence comes. */
+static inline void fence_opens(struct domain *dom)
+{
+    if (dom->gate && !dom->gate_ns)
+        device_opens(dom->domid, dom->gate, now_ns());
+    for (struct served s = {0}; driver_next(&d, dom, &s);)
+        if (s.i < s.guest->spec.ndisks && s.guest->vbd[s.i].device == VBD_OPENING)
+            device_opens(dom->domid, s.guest->vbd[s.i].number, now_ns());
+}
+
+/* Its spare is made, and says READY. */
+static inline void spare_comes(struct domain *dom)
+{
+    struct hyp_event ev = {.kind = HYP_EV_READY};
+
+    fence_opens(dom);
+    assert_int_equal(dom->spare.at, SPARE_WAITING);
+    dom_tick(&d, dom, dom->spare.make_at);
+    if (uplink_needs_keeper(&dom->spec))
+        say(LINK_UPLINK, must_hear(LINK_UPLINK, NULL).id, 0, LINK_UP, "");
+    assert_true(dom->spare.domid && hyp.made[dom->spare.domid].running);
+    ev.domid = dom->spare.domid;
+    dom_event(&d, &ev);
+    assert_int_equal(dom->spare.at, SPARE_READY);
+}
+
+/* The first event of that name among those not yet looked at; the caller's. */
+static inline json_t *hear_event(const char *name)
+{
+    char line[4096];
+    json_t *event;
+
+    for (;;) {
+        const char *is;
+        size_t n = 0;
+
+        while (n < sizeof(line) && recv(listener, line + n, 1, 0) == 1 && line[n] != '\n')
+            n++;
+        if (!n)
+            fail_msg("there was no event %s", name);
+        event = json_loadb(line, n, 0, NULL);
+        assert_non_null(event);
+        is = json_string_value(json_object_get(event, "event"));
+        if (is && !strcmp(is, name))
+            return event;
+        json_decref(event);
+    }
+}
+
+static inline void must_say(json_t *event, const char *key, const char *value)
+{
+    assert_string_equal(json_string_value(json_object_get(event, key)), value);
+}
+
+/* Forgets the events so far. */
+static inline void hear_all(void)
+{
+    char bytes[4096];
+
+    while (recv(listener, bytes, sizeof(bytes), 0) > 0)
+        ;
+}
+
+static inline bool was_told(const char *name)
+{
+    static char bytes[65536];
+    char wanted[64];
+    ssize_t n = recv(listener, bytes, sizeof(bytes) - 1, 0);
+
+    bytes[n > 0 ? n : 0] = '\0';
+    snprintf(wanted, sizeof(wanted), "\"event\":\"%s\"", name);
+    return strstr(bytes, wanted) != NULL;
 }
 
 /* ---- the store */

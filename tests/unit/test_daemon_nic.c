@@ -26,6 +26,7 @@ static void nodes_of_a_vif_are_as_agreed(void **state)
                                         "handle=0",
                                         "mac=52:54:00:12:34:56",
                                         "mtu=9000",
+                                        "bulkhead-heartbeat-ms=500",
                                         "bulkhead-queues=2",
                                         "bulkhead-pool-pages=64",
                                         "bulkhead-grants=copy",
@@ -49,6 +50,7 @@ static void nodes_of_a_vif_are_as_agreed(void **state)
                                               "handle=1",
                                               "mac=52:54:00:12:34:57",
                                               "mtu=1500",
+                                              "bulkhead-heartbeat-ms=500",
                                               "state=1",
                                               NULL};
     struct domain *guest;
@@ -70,7 +72,7 @@ static void nodes_of_a_vif_are_as_agreed(void **state)
     must_hold("/local/domain/2/device/vif/0", front);
     must_hold("/local/domain/1/backend/vif/2/1", plain_back);
     must_hold("/local/domain/2/device/vif/1", plain_front);
-    dom_died(&d, guest, 0);
+    dies(guest, 0);
     must_be_no("/local/domain/1/backend/vif/2");
     must_be_no("/local/domain/2");
 }
@@ -141,7 +143,7 @@ static void a_dead_tap_guest_gets_new_taps(void **state)
     must_start(guest);
     say(LINK_TAP, must_hear(LINK_TAP, NULL).id, 0, LINK_UP, "");
     frontend_connects(guest, 0);
-    dom_died(&d, guest, SIGKILL);
+    dies(guest, SIGKILL);
     assert_int_equal(guest->state, ST_CRASHED);
     dom_tick(&d, guest, guest->deadline);
     assert_int_equal(guest->state, ST_STARTING);
@@ -162,7 +164,7 @@ static void nics_move_to_the_next_incarnation(void **state)
     must_start(guest);
     frontend_connects(guest, 0);
     assert_true(guest->split[0].connected);
-    dom_died(&d, net0, SIGKILL);
+    dies(net0, SIGKILL);
     assert_false(guest->split[0].connected);
     assert_int_equal(guest->state, ST_RUNNING);
     dom_tick(&d, net0, net0->deadline);

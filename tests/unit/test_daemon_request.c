@@ -210,7 +210,8 @@ static void a_full_table_is_told(void **state)
 
 static void list_has_every_key(void **state)
 {
-    static const char *const keys[] = {"name", "kind", "class", "domid", "state", "incarnation", "uptime_s"};
+    static const char *const keys[] = {"name",        "kind",     "class",      "domid",            "state",
+                                       "incarnation", "uptime_s", "last_cause", "last_downtime_us", "spare"};
     json_t *reply, *list;
 
     (void)state;
@@ -254,6 +255,46 @@ static void list_shows_devices(void **state)
     json_decref(reply);
 }
 
+static void list_says_why_there_is_no_spare(void **state)
+{
+    static const char *const inside[] = {"", "<b:recovery xmlns:b='urn:bulkhead:domain:1' spare='no'/>"};
+    static const char *const why[] = {"the driver domain does not run", "its definition wants none"};
+    char xml[512];
+    json_t *reply, *spare;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        snprintf(xml, sizeof(xml),
+                 "<domain><name>disk0</name><memory unit='MiB'>64</memory><metadata><b:domain "
+                 "xmlns:b='urn:bulkhead:domain:1' kind='driver' class='blk'>%s</b:domain></metadata>"
+                 "</domain>",
+                 inside[i]);
+        must_do(define(xml));
+        reply = ask(json_pack("{s:s}", "cmd", "list"));
+        spare = json_object_get(json_array_get(json_object_get(reply, "domains"), 0), "spare");
+        assert_string_equal(json_string_value(json_object_get(spare, "state")), "none");
+        assert_string_equal(json_string_value(json_object_get(spare, "why")), why[i]);
+        assert_true(json_is_false(json_object_get(spare, "armed")));
+        json_decref(reply);
+        must_do(on_name("undefine", "disk0"));
+    }
+}
+
+static void only_test_builds_have_crash_points(void **state)
+{
+    json_t *request = json_pack("{s:s,s:s,s:s}", "cmd", "kill", "name", "disk0", "at", "blk-after-submit:3");
+
+    (void)state;
+    must_do(define(DRIVER("disk0")));
+#ifdef BULKHEAD_CRASH_POINTS
+    must_fail(ask(request), 1, "disk0 is not running: there is nothing to kill");
+    must_fail(ask(json_pack("{s:s,s:s,s:s}", "cmd", "kill", "name", "disk0", "at", "/../x")), 2,
+              "a crash point is a name, or NAME:N");
+#else
+    must_fail(ask(request), 1, "disk0 has no crash points: they are in test builds only (make CRASH=1)");
+#endif
+}
+
 /* A request that never ends is cut off; the daemon's memory is not the client's. */
 static void an_endless_request_is_refused(void **state)
 {
@@ -295,6 +336,8 @@ int main(void)
         T(a_full_table_is_told),
         T(list_has_every_key),
         T(list_shows_devices),
+        T(list_says_why_there_is_no_spare),
+        T(only_test_builds_have_crash_points),
         T(an_endless_request_is_refused),
         T(an_unread_stream_is_cut),
     };

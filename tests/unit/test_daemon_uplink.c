@@ -72,7 +72,7 @@ static void an_interface_has_one_driver_domain(void **state)
     (void)state;
     must_not_start(net1, "interface eth1 is the uplink of driver domain net0 already: stop it first");
     assert_int_equal(dom_stop(&d, net0, why), 0);
-    dom_died(&d, net0, 0);
+    dies(net0, 0);
     must_start(net1);
 }
 
@@ -85,7 +85,7 @@ static void a_stopped_uplink_goes_back(void **state)
     (void)state;
     assert_int_equal(dom_stop(&d, net0, why), 0);
     must_hear_nothing();
-    dom_died(&d, net0, 0);
+    dies(net0, 0);
     assert_int_equal(net0->state, ST_DEFINED);
     req = must_hear(LINK_RELEASE, NULL);
     assert_int_equal(req.id, net0->link_id);
@@ -107,7 +107,7 @@ static void a_keeper_that_does_not_end_is_given_up(void **state)
 
     (void)state;
     assert_int_equal(dom_stop(&d, net0, why), 0);
-    dom_died(&d, net0, 0);
+    dies(net0, 0);
     assert_false(keeper_end(&d, 1));
     assert_false(keeper_end(&d, KEEPER_WAIT_MS));
     assert_true(keeper_end(&d, 1 + KEEPER_WAIT_MS));
@@ -121,7 +121,7 @@ static void only_the_last_answer_counts(void **state)
 
     (void)state;
     assert_int_equal(dom_stop(&d, net0, why), 0);
-    dom_died(&d, net0, 0);
+    dies(net0, 0);
     must_start(net0);
     must_hear(LINK_RELEASE, NULL);
     must_hear(LINK_UPLINK, NULL);
@@ -140,7 +140,7 @@ static void a_killed_driver_domain_gets_its_sockets_anew(void **state)
     struct link_request req;
 
     (void)state;
-    dom_died(&d, net0, SIGKILL);
+    dies(net0, SIGKILL);
     assert_int_equal(net0->state, ST_CRASHED);
     must_hear_nothing(); /* it is not given back meanwhile */
     dom_tick(&d, net0, net0->deadline);
@@ -173,7 +173,7 @@ static void states_are_told_and_a_return_restarts(void **state)
     say(LINK_STATE, id, 0, LINK_BACK, "");
     assert_int_equal(net0->state, ST_STOPPING);
     assert_true(hyp.made[old].asked_to_stop);
-    dom_died(&d, net0, 0);
+    dies(net0, 0);
     assert_int_equal(net0->state, ST_STARTING);
     must_hear(LINK_UPLINK, NULL);
     say(LINK_UPLINK, id, 0, LINK_UP, "");
@@ -192,7 +192,7 @@ static void a_dead_keeper_is_replaced(void **state)
     keeper_died(&d, SIGKILL);
     assert_int_equal(net0->state, ST_STOPPING); /* its sockets lead nowhere */
     assert_int_equal(net1->state, ST_RUNNING);
-    dom_died(&d, net0, 0);
+    dies(net0, 0);
     assert_int_equal(net0->state, ST_STARTING);
     assert_int_not_equal(d.keeper.domid, first);
     say(LINK_UPLINK, must_hear(LINK_UPLINK, NULL).id, 0, LINK_UP, "");
@@ -242,7 +242,9 @@ static void capture_files_are_opened_first(void **state)
     (void)state;
     must_start(net0);
     assert_int_equal(d.keeper.domid, 0);
-    assert_int_equal(hyp.nassigned, 2);
+    assert_int_equal(hyp.nassigned, 3); /* the gate too */
+    assert_string_equal(hyp.assigned[2].path, "/RUN/gates/net0");
+    must_be("/local/domain/1/gate", "3");
     assert_string_equal(hyp.assigned[0].path, "/in");
     assert_int_equal(hyp.assigned[0].flags, HYP_DEVICE_RDONLY);
     assert_string_equal(hyp.assigned[1].path, "/out");

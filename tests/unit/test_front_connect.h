@@ -42,7 +42,7 @@ static inline int node_at(const char *path)
     return -1;
 }
 
-static void fire(const char *path)
+static inline void fire(const char *path)
 {
     uint64_t one = 1;
     for (int i = 0; client && i < WATCHES; i++) {
@@ -54,19 +54,20 @@ static void fire(const char *path)
     }
 }
 
-static void set(const char *path, const char *value)
+static inline void set(const char *path, const char *value)
 {
     pthread_mutex_lock(&store_lock);
     int i = node_at(path);
     if (i < 0 && (i = node_at("")) < 0)
         abort();
-    snprintf(nodes[i].path, sizeof(nodes[i].path), "%s", path);
+    if (snprintf(nodes[i].path, sizeof(nodes[i].path), "%s", path) >= (int)sizeof(nodes[i].path))
+        abort();
     snprintf(nodes[i].value, sizeof(nodes[i].value), "%s", value);
     fire(path);
     pthread_mutex_unlock(&store_lock);
 }
 
-static int get(const char *path, char *buf, size_t cap)
+static inline int get(const char *path, char *buf, size_t cap)
 {
     pthread_mutex_lock(&store_lock);
     int i = node_at(path);
@@ -76,7 +77,7 @@ static int get(const char *path, char *buf, size_t cap)
     return i < 0 ? -ENOENT : (int)strlen(buf);
 }
 
-static void unset_below(const char *dir)
+static inline void unset_below(const char *dir)
 {
     size_t n = strlen(dir);
     pthread_mutex_lock(&store_lock);
@@ -181,7 +182,7 @@ int store_printf(struct store *st, store_txn t, const char *dir, const char *key
     return store_write(st, t, path, text);
 }
 
-static int watch_change(struct store *st, const char *from, const char *to)
+static inline int watch_change(struct store *st, const char *from, const char *to)
 {
     int err = -ENOSPC;
     pthread_mutex_lock(&store_lock);
@@ -246,9 +247,10 @@ void store_txn_abort(struct store *st, store_txn t)
 #define GUEST "/tests/attach.sock"
 
 /* The driver domain of now, and what it took from the frontend. */
-static struct {
+static struct be {
     domid_t domid;
     char dir[STORE_PATH_MAX];
+    const char *slot; /* the frontend's directory */
     struct hyp *hyp;
     struct hyp_map *map;
     unsigned queues, channels;
@@ -258,7 +260,7 @@ static struct {
 static char why[256];
 static unsigned news[4];
 
-static void be_set(const char *key, const char *value)
+static inline void be_set(const char *key, const char *value)
 {
     char path[2 * STORE_PATH_MAX];
     snprintf(path, sizeof(path), "%s/%s", be.dir, key);
@@ -266,27 +268,27 @@ static void be_set(const char *key, const char *value)
 }
 
 /* A key of the frontend's; UINT32_MAX: not there. */
-static unsigned f_number(const char *key)
+static inline unsigned f_number(const char *key)
 {
     char path[2 * STORE_PATH_MAX], text[STORE_VALUE_MAX];
-    snprintf(path, sizeof(path), F "/%s", key);
+    snprintf(path, sizeof(path), "%s/%s", be.slot ? be.slot : F, key);
     return get(path, text, sizeof(text)) < 0 ? UINT32_MAX : (unsigned)strtoul(text, NULL, 10);
 }
 
 /* The same of one of its queues. */
-static unsigned key_number(unsigned queue, const char *key)
+static inline unsigned key_number(unsigned queue, const char *key)
 {
     char name[64];
     snprintf(name, sizeof(name), be.queues > 1 ? "queue-%u/%s" : "%.0u%s", queue, key);
     return f_number(name);
 }
 
-static void nap(void)
+static inline void nap(void)
 {
     nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
 }
 
-static void await_state(enum xenbus_state state)
+static inline void await_state(enum xenbus_state state)
 {
     for (int i = 0; f_number("state") != state; i++) {
         if (i > 20000)
@@ -295,7 +297,7 @@ static void await_state(enum xenbus_state state)
     }
 }
 
-static void await_news(unsigned what, unsigned n)
+static inline void await_news(unsigned what, unsigned n)
 {
     for (int i = 0; __atomic_load_n(&news[what], __ATOMIC_ACQUIRE) < n; i++) {
         if (i > 20000)
@@ -305,10 +307,11 @@ static void await_news(unsigned what, unsigned n)
 }
 
 /* A new driver domain, in InitWait with these features. */
-static void be_make_with(domid_t domid, const char *const features[][2], size_t n)
+static inline void be_make_with(domid_t domid, const char *const features[][2], size_t n)
 {
     memset(&be, 0, sizeof(be));
     be.domid = domid;
+    be.slot = F;
     be.hyp = fake_hyp_new(domid);
     snprintf(be.dir, sizeof(be.dir), B, domid);
     for (size_t i = 0; i < n; i++)
@@ -317,30 +320,32 @@ static void be_make_with(domid_t domid, const char *const features[][2], size_t 
 }
 
 /* The toolstack tells the guest of it. */
-static void be_tell(void)
+static inline void be_tell(void)
 {
-    char text[16];
-    set(F "/backend", be.dir);
+    char path[2 * STORE_PATH_MAX], text[16];
+    snprintf(path, sizeof(path), "%s/backend", be.slot);
+    set(path, be.dir);
+    snprintf(path, sizeof(path), "%s/backend-id", be.slot);
     snprintf(text, sizeof(text), "%u", be.domid);
-    set(F "/backend-id", text);
+    set(path, text);
 }
 
 /* It has seen our Initialised, and takes what is the same for all classes. */
-static void be_accept(void)
+static inline void be_accept(void)
 {
     await_state(XenbusStateInitialised);
     be.queues = f_number("multi-queue-num-queues") == UINT32_MAX ? 1 : f_number("multi-queue-num-queues");
     assert_int_equal(hyp_map_open(be.hyp, FE, &be.map), 0);
 }
 
-static struct hyp_evtchn *be_bind(unsigned queue, const char *key)
+static inline struct hyp_evtchn *be_bind(unsigned queue, const char *key)
 {
     struct hyp_evtchn **door = &be.door[be.channels++];
     assert_int_equal(hyp_evtchn_bind(be.hyp, FE, key_number(queue, key), door), 0);
     return *door;
 }
 
-static void be_unmap(void)
+static inline void be_unmap(void)
 {
     if (be.map)
         hyp_map_close(be.map);
@@ -350,7 +355,7 @@ static void be_unmap(void)
     be.queues = 0;
 }
 
-static void be_dead(void)
+static inline void be_dead(void)
 {
     be_unmap();
     hyp_close(be.hyp);
@@ -359,7 +364,7 @@ static void be_dead(void)
 }
 
 /* Follows the frontend's Closing; -> InitWait. */
-static void be_let_go(void)
+static inline void be_let_go(void)
 {
     await_state(XenbusStateClosing);
     be_unmap();
@@ -371,7 +376,7 @@ static void be_let_go(void)
 /* --------------------------------------------------------------- the frontend */
 
 /* The guest of this process, since hyp_open() knows no fake one. */
-static void guest_make(void)
+static inline void guest_make(void)
 {
     struct guest *g;
     struct store *st;
@@ -382,7 +387,7 @@ static void guest_make(void)
     assert_int_equal(guest_new(&g, GUEST, hyp, st), 0);
 }
 
-static void connect_up(void)
+static inline void connect_up(void)
 {
     memset(nodes, 0, sizeof(nodes));
     memset(news, 0, sizeof(news));
@@ -391,7 +396,7 @@ static void connect_up(void)
 }
 
 /* For nobody any more: its backend still holds the pool. Waits until that is dead. */
-static void await_orphan_free(struct guest *g)
+static inline void await_orphan_free(struct guest *g)
 {
     for (int i = 0; i < 20000; i++) {
         pthread_mutex_lock(&g->lock);

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cputime.h - what a process has had of the machine's processors, and what it
+ * has waited for them (Linux: Documentation/scheduler/sched-stats.rst).
+ */
+#ifndef BULKHEAD_DAEMON_CPUTIME_H
+#define BULKHEAD_DAEMON_CPUTIME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Of all threads that live, in ns. */
+struct cputime {
+    uint64_t ran, waited;
+};
+
+/* False: the kernel does not tell. */
+bool cputime_read(pid_t pid, struct cputime *out);
+
+/* Has a process that did not answer for elapsed_ns been kept from it?  True as
+ * long as it waited for a processor for a good part of that time and had too
+ * little to tell whether it would answer: neither one that is stopped nor one
+ * that runs in circles. */
+bool cputime_starved(const struct cputime *then, const struct cputime *now, uint64_t elapsed_ns);
+
+#endif

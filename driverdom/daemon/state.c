@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * state.c - the daemon's memory on disk.  What is written is what the tables
+ * below name: each entry is a member of a struct, a number or a few.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon.h"
+#include "rundir.h"
+
+#define STATE_VERSION 1
+#define OWN_NAME      "@bulkheadd" /* no domain's: those begin with a letter or digit */
+
+struct field {
+    const char *key;
+    size_t at;
+    size_t bytes; /* of one */
+    size_t count;
+    bool sign;
+};
+
+#define ONE(type, member)    {#member, offsetof(type, member), sizeof(((type *)0)->member), 1, false}
+#define SIGNED(type, member) {#member, offsetof(type, member), sizeof(((type *)0)->member), 1, true}
+#define MANY(type, member)                                                                                   \
+    {#member, offsetof(type, member), sizeof(((type *)0)->member[0]),                                        \
+     sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]), false}
+#define END {NULL, 0, 0, 0, false}
+
+static const struct field domain_fields[] = {
+    ONE(struct domain, state),
+    ONE(struct domain, domid),
+    ONE(struct domain, old_domid),
+    ONE(struct domain, incarnation),
+    ONE(struct domain, restarts),
+    ONE(struct domain, failures),
+    ONE(struct domain, started_at),
+    ONE(struct domain, deadline),
+    ONE(struct domain, alive),
+    ONE(struct domain, built),
+    ONE(struct domain, unpaused),
+    ONE(struct domain, start_again),
+    ONE(struct domain, renewing),
+    ONE(struct domain, automatic),
+    ONE(struct domain, attached),
+    ONE(struct domain, link_id),
+    ONE(struct domain, next_device),
+    ONE(struct domain, gate),
+    ONE(struct domain, gate_ns),
+    ONE(struct domain, plan),
+    ONE(struct domain, plan_until),
+    ONE(struct domain, ordered_ns),
+    ONE(struct domain, ordered),
+    ONE(struct domain, last_cause),
+    SIGNED(struct domain, last_status),
+    ONE(struct domain, last_downtime_us),
+    ONE(struct domain, last_warm),
+    MANY(struct domain, phase_us),
+    MANY(struct domain, deaths),
+    ONE(struct domain, ping),
+    MANY(struct domain, lie_at),
+    ONE(struct domain, uplink.kept.at),
+    ONE(struct domain, uplink.kept.had),
+    ONE(struct domain, uplink.state),
+    ONE(struct domain, uplink.file[0].number),
+    ONE(struct domain, uplink.file[0].open),
+    ONE(struct domain, uplink.file[1].number),
+    ONE(struct domain, uplink.file[1].open),
+    ONE(struct domain, spare.at),
+    ONE(struct domain, spare.domid),
+    ONE(struct domain, spare.alive),
+    ONE(struct domain, spare.unpaused),
+    ONE(struct domain, spare.was_armed),
+    ONE(struct domain, spare.make_at),
+    ONE(struct domain, spare.deadline),
+    ONE(struct domain, spare.started_at),
+    ONE(struct domain, spare.failures),
+    ONE(struct domain, spare.next_device),
+    ONE(struct domain, spare.gate),
+    ONE(struct domain, spare.gate_ns),
+    ONE(struct domain, spare.kept.at),
+    ONE(struct domain, recovery.on),
+    ONE(struct domain, recovery.warm),
+    ONE(struct domain, recovery.planned),
+    ONE(struct domain, recovery.t0_ns),
+    ONE(struct domain, recovery.death_ns),
+    ONE(struct domain, recovery.books_ns),
+    ONE(struct domain, recovery.attached_ns),
+    ONE(struct domain, recovery.first_ns),
+    ONE(struct domain, recovery.down_ns),
+    ONE(struct domain, recovery.give_up_at),
+    END,
+};
+_Static_assert(UPLINK_FILES == 2, "both are in the table");
+
+static const struct field split_fields[] = {
+    ONE(struct split, be),        ONE(struct split, live),     MANY(struct split, nodes_be),
+    ONE(struct split, connected), ONE(struct split, armed),    ONE(struct split, awaited),
+    ONE(struct split, stalled),   ONE(struct split, lies),     ONE(struct split, poisoned),
+    ONE(struct split, timed_out), END,
+};
+
+static const struct field vbd_fields[] = {
+    ONE(struct vbd, device),     ONE(struct vbd, number),   SIGNED(struct vbd, last_error),
+    ONE(struct vbd, give_up_at), ONE(struct vbd, retry_at), ONE(struct vbd, opened_ns),
+    END,
+};
+
+static const struct field kept_fields[] = {
+    ONE(struct kept, at),
+    ONE(struct kept, had),
+    END,
+};
+
+static const struct field own_fields[] = {
+    ONE(struct daemon, keeper.domid),
+    ONE(struct daemon, keeper.next_id),
+    ONE(struct daemon, store_process.failures),
+    ONE(struct daemon, store_process.started_at),
+    ONE(struct daemon, store_process.retry_at),
+    END,
+};
+
+/* The parts of a domain: each a list of structs. */
+static const struct part {
+    const char *key;
+    const struct field *fields;
+    size_t at, stride;
+    size_t max;
+} parts[] = {
+    {"splits", split_fields, offsetof(struct domain, split), sizeof(struct split), SPLITS_MAX},
+    {"disks", vbd_fields, offsetof(struct domain, vbd), sizeof(struct vbd), POLICY_DISKS_MAX},
+    {"ahead", vbd_fields, offsetof(struct domain, ahead), sizeof(struct vbd), POLICY_DISKS_MAX},
+    {"taps", kept_fields, offsetof(struct domain, tap), sizeof(struct kept), POLICY_NICS_MAX},
+};
+#define PARTS (sizeof(parts) / sizeof(parts[0]))
+
+static size_t elements(const struct domain *dom, const struct part *part)
+{
+    if (part->fields == split_fields)
+        return dom->nsplits;
+    return part->fields == kept_fields ? dom->spec.nnics : dom->spec.ndisks;
+}
+
+/* ------------------------------------------------------------------ members */
+
+static uint64_t get(const void *of, const struct field *f, size_t i)
+{
+    const char *p = (const char *)of + f->at + i * f->bytes;
+    uint64_t value = 0;
+    int32_t number;
+
+    if (f->sign) {
+        memcpy(&number, p, sizeof(number));
+        return (uint64_t)(int64_t)number;
+    }
+    memcpy(&value, p, f->bytes); /* little endian, as all of the rings are */
+    return value;
+}
+
+static bool put(void *of, const struct field *f, size_t i, const json_t *number)
+{
+    json_int_t value = json_integer_value(number);
+    bool fits = f->sign ? value >= INT32_MIN && value <= INT32_MAX
+                        : value >= 0 && (f->bytes >= 8 || !((uint64_t)value >> 8 * f->bytes));
+
+    /* A bool of another value than these is no bool. */
+    if (!json_is_integer(number) || !fits || (f->bytes == 1 && value > 1))
+        return false;
+    memcpy((char *)of + f->at + i * f->bytes, &value, f->bytes);
+    return true;
+}
+
+/* -------------------------------------------------------------------- prints */
+
+static void mix(uint64_t *print, uint64_t value)
+{
+    *print = (*print ^ value) * 0x9e3779b97f4a7c15u;
+    *print ^= *print >> 29;
+}
+
+static void print_fields(uint64_t *print, const void *of, const struct field *f)
+{
+    for (; f->key; f++)
+        for (size_t i = 0; i < f->count; i++)
+            mix(print, get(of, f, i));
+}
+
+static uint64_t print_of(const struct domain *dom)
+{
+    uint64_t print = STATE_VERSION;
+
+    print_fields(&print, dom, domain_fields);
+    for (size_t p = 0; p < PARTS; p++)
+        for (size_t i = 0; i < elements(dom, &parts[p]); i++)
+            print_fields(&print, (const char *)dom + parts[p].at + i * parts[p].stride, parts[p].fields);
+    return print | 1;
+}
+
+/* -------------------------------------------------------------------- writing */
+
+static json_t *write_fields(const void *of, const struct field *f)
+{
+    json_t *out = json_object();
+
+    for (; f->key; f++) {
+        json_t *list = f->count > 1 ? json_array() : NULL;
+
+        for (size_t i = 0; list && i < f->count; i++)
+            json_array_append_new(list, json_integer((json_int_t)get(of, f, i)));
+        json_object_set_new(out, f->key, list ? list : json_integer((json_int_t)get(of, f, 0)));
+    }
+    return out;
+}
+
+static json_t *write_domain(const struct domain *dom)
+{
+    json_t *out = json_pack("{s:i,s:s,s:o}", "version", STATE_VERSION, "name", dom->spec.name, "domain",
+                            write_fields(dom, domain_fields));
+
+    for (size_t p = 0; p < PARTS; p++) {
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < elements(dom, &parts[p]); i++)
+            json_array_append_new(
+                list, write_fields((const char *)dom + parts[p].at + i * parts[p].stride, parts[p].fields));
+        json_object_set_new(out, parts[p].key, list);
+    }
+    return out;
+}
+
+/* Takes the document; true: the file is there. */
+static bool write_file(struct daemon *d, const char *name, json_t *document)
+{
+    char *text = document ? json_dumps(document, JSON_COMPACT) : NULL;
+    int rc = text ? rundir_save_state(name, text, strlen(text)) : -ENOMEM;
+
+    json_decref(document);
+    free(text);
+    if (rc && rc != d->state_error)
+        log_say(&d->own_log,
+                "cannot write %s/state/%s.json: %s; if bulkheadd is killed now, the next one starts %s anew",
+                d->run_dir, name, strerror(-rc), name);
+    d->state_error = rc;
+    return !rc;
+}
+
+void state_save(struct daemon *d)
+{
+    struct state_mark *own = &d->saved[DAEMON_DOMAINS_MAX];
+    uint64_t print = STATE_VERSION;
+
+    print_fields(&print, d, own_fields);
+    if (own->print != print && write_file(d, OWN_NAME, write_fields(d, own_fields)))
+        own->print = print;
+    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
+        const struct domain *dom = &d->domains[g];
+        struct state_mark *mark = &d->saved[g];
+
+        if (*mark->name && (!dom->used || strcmp(mark->name, dom->spec.name) != 0)) {
+            if (!dom_find(d, mark->name))
+                rundir_forget_state(mark->name);
+            *mark = (struct state_mark){.print = 0};
+        }
+        print = dom->used ? print_of(dom) : 0;
+        if (print == mark->print || !write_file(d, dom->spec.name, write_domain(dom)))
+            continue;
+        mark->print = print;
+        memcpy(mark->name, dom->spec.name, sizeof(mark->name));
+    }
+}
+
+/* -------------------------------------------------------------------- reading */
+
+static bool read_fields(void *of, const struct field *f, const json_t *from)
+{
+    for (; f->key; f++) {
+        const json_t *value = json_object_get(from, f->key);
+
+        if (f->count > 1 && json_array_size(value) != f->count)
+            return false;
+        for (size_t i = 0; i < f->count; i++)
+            if (!put(of, f, i, f->count > 1 ? json_array_get(value, i) : value))
+                return false;
+    }
+    return true;
+}
+
+static bool enums_good(const struct domain *dom)
+{
+    bool good = dom->state <= ST_BACKOFF && dom->spare.at <= SPARE_READY && dom->plan <= PLAN_STOP &&
+                dom->last_cause < CAUSE_COUNT && dom->ordered < CAUSE_COUNT &&
+                dom->uplink.kept.at <= KEPT_RELEASING && dom->spare.kept.at <= KEPT_RELEASING;
+
+    for (unsigned i = 0; i < dom->nsplits; i++)
+        good = good && dom->split[i].live < SLOTS;
+    for (unsigned i = 0; i < dom->spec.ndisks; i++)
+        good = good && dom->vbd[i].device <= VBD_OPEN && dom->ahead[i].device <= VBD_OPEN;
+    for (unsigned i = 0; i < dom->spec.nnics; i++)
+        good = good && dom->tap[i].at <= KEPT_RELEASING;
+    return good;
+}
+
+static bool read_domain(struct domain *dom, const json_t *from)
+{
+    const char *name = json_string_value(json_object_get(from, "name"));
+
+    if (json_integer_value(json_object_get(from, "version")) != STATE_VERSION || !name ||
+        strcmp(name, dom->spec.name) != 0 ||
+        !read_fields(dom, domain_fields, json_object_get(from, "domain")))
+        return false;
+    for (size_t p = 0; p < PARTS; p++) {
+        const json_t *list = json_object_get(from, parts[p].key);
+
+        if (json_array_size(list) != elements(dom, &parts[p]))
+            return false;
+        for (size_t i = 0; i < json_array_size(list); i++)
+            if (!read_fields((char *)dom + parts[p].at + i * parts[p].stride, parts[p].fields,
+                             json_array_get(list, i)))
+                return false;
+    }
+    return enums_good(dom);
+}
+
+static json_t *read_file(const char *name)
+{
+    size_t bytes;
+    char *text = rundir_read_state(name, &bytes);
+    json_t *document = text ? json_loadb(text, bytes, JSON_REJECT_DUPLICATES, NULL) : NULL;
+
+    free(text);
+    return document;
+}
+
+void state_load(struct daemon *d)
+{
+    static struct domain before; /* large; one thread */
+    json_t *document = read_file(OWN_NAME);
+
+    if (!read_fields(d, own_fields, document))
+        log_say(&d->own_log, "%s/state/" OWN_NAME ".json cannot be read", d->run_dir);
+    json_decref(document);
+    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
+        struct domain *dom = &d->domains[g];
+
+        if (!dom->used)
+            continue;
+        before = *dom;
+        document = read_file(dom->spec.name);
+        if (!read_domain(dom, document)) {
+            *dom = before;
+            log_say(&d->own_log, "%s: there is no word of how it ran: it counts as not started",
+                    dom->spec.name);
+        }
+        json_decref(document);
+    }
+}

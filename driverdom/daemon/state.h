@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * state.h - what the daemon knows of the domains that run, in RUN/state/NAME.json:
+ * written whole or not at all at every turn that changed it, so that a daemon
+ * that was killed at any instruction can be followed by another.
+ *
+ * Definitions are not in there (RUN/domains has them), and nothing that the core
+ * or the store can be asked.  Times are CLOCK_MONOTONIC: the files mean nothing
+ * after a reboot, and are removed when a new core is started.
+ */
+#ifndef BULKHEAD_DAEMON_STATE_H
+#define BULKHEAD_DAEMON_STATE_H
+
+#include <stdint.h>
+
+#include "../../policy/policy.h"
+
+/* What was written last of one domain. */
+struct state_mark {
+    char name[POLICY_NAME_MAX]; /* "": no file                               */
+    uint64_t print;
+};
+
+#endif
