@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench.h - `bulkhead bench`: what a disk or a NIC served by a driver domain costs.
+ * bench.h - `bulkhead bench`: what a disk or a NIC served by a driver domain costs,
+ * and what its deaths cost.
  *
  * A benchmark starts a stack of its own (daemon, core, store, one driver
  * domain, its guests) in a private run directory, measures, and leaves nothing
@@ -25,9 +26,11 @@ extern volatile sig_atomic_t bench_stop;
 /* The benchmarks behind bench_main(); same contract. */
 struct bench_options;
 struct net_options;
+struct restart_options;
 int bench_blk(const struct bench_options *opt);
 int bench_fair(const struct bench_options *opt);
 int bench_net(const struct net_options *opt);
 int bench_netfair(const struct net_options *opt);
+int bench_restart(const struct restart_options *opt);
 
 #endif

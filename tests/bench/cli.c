@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "net_options.h"
+#include "restart.h"
 
 volatile sig_atomic_t bench_stop;
 
@@ -13,6 +14,7 @@ static const char usage[] =
     "bulkhead bench fair     what one guest keeps while another floods the same driver domain\n"
     "bulkhead bench net      throughput, latency and CPU time of a NIC behind a driver domain\n"
     "bulkhead bench netfair  what one guest keeps while another floods the same worker\n"
+    "bulkhead bench restart  what guests see of a driver domain that dies again and again\n"
     "\n"
     "  --seconds S         length of one run (2)\n"
     "  --runs R            runs, interleaved with the peers' (5)\n"
@@ -34,6 +36,19 @@ static const char usage[] =
     "  --uplink DEVARGS    DPDK device (net_null; for rx a net_pcap that repeats frames)\n"
     "  --peers P,...       memif, vhost: dpdk-testpmd pairs on the same CPUs\n"
     "\n"
+    "deaths\n"
+    "  --class C           blk or net (blk)\n"
+    "  --kills N           1 to 10000 (20)\n"
+    "  --guests G          each a process of its own: 1 to 8, pairs of NICs (2)\n"
+    "  --spare warm|none   does the driver domain have a spare? (warm)\n"
+    "  --how HOW           kill, stop (both signals), planned, or crash-point: each by name\n"
+    "  --rest MS           how long all is well before a death is due (0)\n"
+    "  --pace MS           which then comes at random within so long (20)\n"
+    "  --patience S        a request that takes longer is lost (30)\n"
+    "  --dir DIR           where the disks' files are made (the run directory, in /tmp)\n"
+    "  --point NAME        crash points that begin so (all)\n"
+    "  --replay on|off     off, in a build with crash points: the control\n"
+    "\n"
     "`fair` knows --device, --seconds, --runs and --json; `netfair` --seconds, --runs and --json.\n";
 
 static void on_signal(int sig)
@@ -51,11 +66,12 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* Disks' benchmarks and NICs' have options of their own. */
+/* Disks' benchmarks, NICs' and that of deaths have options of their own. */
 struct benchmark {
     const char *name;
     int (*blk)(const struct bench_options *);
     int (*net)(const struct net_options *);
+    int (*restart)(const struct restart_options *);
 };
 
 static const struct benchmark benchmarks[] = {
@@ -63,6 +79,7 @@ static const struct benchmark benchmarks[] = {
     {.name = "fair", .blk = bench_fair},
     {.name = "net", .net = bench_net},
     {.name = "netfair", .net = bench_netfair},
+    {.name = "restart", .restart = bench_restart},
 };
 
 static int run(const struct benchmark *b, int argc, char **argv, bool json)
@@ -71,19 +88,22 @@ static int run(const struct benchmark *b, int argc, char **argv, bool json)
     struct bench_options blk = {
         .device = "ram", .op = LOAD_RANDREAD, .bs = 4096, .depth = 32, .common = common};
     struct net_options net = {.size = 64, .direction = NET_TX, .common = common};
+    struct restart_options restart = {
+        .warm = true, .kills = 20, .guests = 2, .pace_ms = 20, .patience = 30, .common = common};
     char err[256];
-    int error = b->blk ? bench_options_parse(&blk, argc, argv, err, sizeof(err))
-                       : net_options_parse(&net, argc, argv, err, sizeof(err));
+    int error = b->restart ? restart_options_parse(&restart, argc, argv, err, sizeof(err))
+                : b->blk   ? bench_options_parse(&blk, argc, argv, err, sizeof(err))
+                           : net_options_parse(&net, argc, argv, err, sizeof(err));
     if (error) {
         fprintf(stderr, "bulkhead bench %s: %s\n", b->name, err);
         return 2;
     }
-    if (blk.common.help || net.common.help) {
+    if (blk.common.help || net.common.help || restart.common.help) {
         fputs(usage, stdout);
         return 0;
     }
     catch_signals();
-    return b->blk ? b->blk(&blk) : b->net(&net);
+    return b->restart ? b->restart(&restart) : b->blk ? b->blk(&blk) : b->net(&net);
 }
 
 int bench_main(int argc, char **argv, const char *run_dir, bool json)
@@ -96,7 +116,7 @@ int bench_main(int argc, char **argv, const char *run_dir, bool json)
     for (unsigned i = 0; argc > 0 && i < sizeof(benchmarks) / sizeof(benchmarks[0]); i++)
         if (strcmp(argv[0], benchmarks[i].name) == 0)
             return run(&benchmarks[i], argc, argv, json);
-    fprintf(stderr, "bulkhead bench: %s%snames no benchmark; there are blk, fair, net and netfair\n",
+    fprintf(stderr, "bulkhead bench: %s%snames no benchmark; there are blk, fair, net, netfair and restart\n",
             argc > 0 ? argv[0] : "nothing", argc > 0 ? " " : " given ");
     return 2;
 }

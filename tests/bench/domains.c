@@ -55,6 +55,11 @@ static void put_cpus(FILE *xml, const uint64_t *cpus, unsigned n)
     fprintf(xml, "'>%u</vcpu>\n", n);
 }
 
+static const char *recovery(const struct stack *st)
+{
+    return st->no_spare ? "<b:recovery spare='no'/>" : "";
+}
+
 int stack_driver_domain(struct stack *st, const char *name, const uint64_t *cpus, unsigned n)
 {
     struct document doc;
@@ -62,7 +67,9 @@ int stack_driver_domain(struct stack *st, const char *name, const uint64_t *cpus
     if (error)
         return error;
     put_cpus(doc.out, cpus, n);
-    fputs("  <metadata><b:domain xmlns:b='" NAMESPACE "' kind='driver' class='blk'/></metadata>\n", doc.out);
+    fputs("  <metadata><b:domain xmlns:b='" NAMESPACE "' kind='driver' class='blk'>", doc.out);
+    fputs(recovery(st), doc.out);
+    fputs("</b:domain></metadata>\n", doc.out);
     return finish(st, &doc, name);
 }
 
@@ -80,6 +87,7 @@ int stack_net_driver_domain(struct stack *st, const char *name, const struct sta
         put_escaped(doc.out, uplink->devargs);
         fprintf(doc.out, "' mtu='%u'/>", uplink->mtu);
     }
+    fputs(recovery(st), doc.out);
     fputs("</b:domain></metadata>\n", doc.out);
     return finish(st, &doc, name);
 }

@@ -59,9 +59,9 @@ void stack_cpus(unsigned queues, struct stack_cpus *out)
 /* ------------------------------------------------------------- the daemon */
 
 /* Beside this program, or where `make install` puts it. */
-static int find_daemon(struct stack *st, char *path, size_t bytes)
+static int find(struct stack *st, const char *name, const char *installed, char *path, size_t bytes)
 {
-    static const char *const places[] = {"bulkheadd", "../sbin/bulkheadd"};
+    const char *const places[] = {".", installed};
     char self[256];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     if (n < 0)
@@ -70,11 +70,17 @@ static int find_daemon(struct stack *st, char *path, size_t bytes)
     char *slash = strrchr(self, '/');
     *slash = '\0';
     for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        snprintf(path, bytes, "%s/%s", self, places[i]);
+        snprintf(path, bytes, "%s/%s/%s", self, places[i], name);
         if (access(path, X_OK) == 0)
             return 0;
     }
-    return fail(st, -ENOENT, "bulkheadd is neither in %s nor in %s/../sbin; build or install it", self, self);
+    return fail(st, -ENOENT, "%s is neither in %s nor in %s/%s; build or install it", name, self, self,
+                installed);
+}
+
+int stack_program(struct stack *st, const char *name, char *path, size_t bytes)
+{
+    return find(st, name, "../libexec/bulkhead", path, bytes);
 }
 
 /* A descriptor, or a negative errno. */
@@ -146,7 +152,7 @@ int stack_start(struct stack *st)
     if (geteuid() != 0)
         return fail(st, -EPERM, "starting a driver domain needs root; run this as root or with sudo");
     char path[300];
-    int error = find_daemon(st, path, sizeof(path));
+    int error = find(st, "bulkheadd", "../sbin", path, sizeof(path));
     if (error)
         return error;
     snprintf(st->dir, sizeof(st->dir), "/tmp/bulkhead-bench.XXXXXX");
@@ -204,7 +210,26 @@ void stack_end(struct stack *st)
 
 /* --------------------------------------------------------------- requests */
 
-static int send_line(struct stack *st, json_t *request)
+int stack_events(struct stack *st)
+{
+    static const char ask[] = "{\"cmd\":\"events\"}\n";
+    char answer[64];
+    size_t n = 0;
+    int fd = connect_to(st, "bulkheadd.sock");
+    if (fd < 0)
+        return fail(st, fd, "cannot connect to %s/bulkheadd.sock: %s", st->dir, strerror(-fd));
+    bool asked = send(fd, ask, sizeof(ask) - 1, MSG_NOSIGNAL) == (ssize_t)sizeof(ask) - 1;
+    /* Byte by byte to the end of the line: what comes after is the caller's. */
+    while (asked && n < sizeof(answer) - 1 && recv(fd, answer + n, 1, 0) == 1 && answer[n] != '\n')
+        n++;
+    answer[n] = '\0';
+    if (strstr(answer, "\"ok\":true") || strstr(answer, "\"ok\": true"))
+        return fd;
+    close(fd);
+    return fail(st, -EPROTO, "bulkheadd tells no events: %s", answer);
+}
+
+static int send_line(int fd, json_t *request)
 {
     char *text = json_dumps(request, JSON_COMPACT);
     if (!text)
@@ -212,7 +237,7 @@ static int send_line(struct stack *st, json_t *request)
     size_t n = strlen(text), at = 0;
     text[n++] = '\n';
     while (at < n) {
-        ssize_t sent = send(st->out, text + at, n - at, MSG_NOSIGNAL);
+        ssize_t sent = send(fd, text + at, n - at, MSG_NOSIGNAL);
         if (sent < 0 && errno != EINTR)
             break;
         at += sent > 0 ? (size_t)sent : 0;
@@ -221,9 +246,21 @@ static int send_line(struct stack *st, json_t *request)
     return at == n ? 0 : -EPIPE;
 }
 
+int stack_post(struct stack *st, json_t *request)
+{
+    int fd = connect_to(st, "bulkheadd.sock");
+    int error = fd < 0 ? fd : send_line(fd, request);
+    json_decref(request);
+    if (!error)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return fail(st, error, "cannot ask bulkheadd: %s", strerror(-error));
+}
+
 int stack_call(struct stack *st, json_t *request, json_t **reply)
 {
-    int error = send_line(st, request);
+    int error = send_line(st->out, request);
     json_decref(request);
     if (error)
         return fail(st, error, "bulkheadd hung up");
@@ -280,14 +317,22 @@ static uint64_t task_cpu_ns(long pid, const char *tid)
     return strtoull(line, NULL, 10);
 }
 
-/* A number of `info`; 0 when there is none. */
-static long info_number(struct stack *st, const char *name, const char *key)
+json_t *stack_info(struct stack *st, const char *name)
 {
     json_t *reply = NULL;
     if (stack_call(st, json_pack("{s:s,s:s}", "cmd", "info", "name", name), &reply) != 0)
-        return 0;
-    long n = (long)json_integer_value(json_object_get(json_object_get(reply, "info"), key));
+        return NULL;
+    json_t *info = json_incref(json_object_get(reply, "info"));
     json_decref(reply);
+    return info;
+}
+
+/* A number of `info`; 0 when there is none. */
+static long info_number(struct stack *st, const char *name, const char *key)
+{
+    json_t *info = stack_info(st, name);
+    long n = (long)json_integer_value(json_object_get(info, key));
+    json_decref(info);
     return n;
 }
 

@@ -25,6 +25,7 @@ struct stack {
     pid_t daemon;    /* 0 when there is none                             */
     FILE *in;        /* the daemon's socket                              */
     int out;
+    bool no_spare;   /* its driver domains are to have none              */
     char error[512];
 };
 
@@ -72,13 +73,25 @@ int stack_net_driver_domain(struct stack *st, const char *name, const struct sta
 int stack_net_guest(struct stack *st, const char *name, const char *driver_domain,
                     const struct stack_nic *nic, char *attach, size_t attach_bytes);
 int stack_define_and_start(struct stack *st, const char *name, const char *xml);
+/* Where a program of the stack is that is not a command: bulkhead-blk, ... */
+int stack_program(struct stack *st, const char *name, char *path, size_t bytes);
 int stack_stop_domain(struct stack *st, const char *name);
 
 /* A connection to the stack's store, as the toolstack; store_close() it before stack_end(). */
 int stack_store(struct stack *st, struct store **out);
 
+/* A connection of its own on which the daemon's events come, a line each: a
+ * descriptor of the caller's, or a negative errno. */
+int stack_events(struct stack *st);
+
 /* One request; *reply (when not NULL) is the daemon's last line, owned by the caller. */
 int stack_call(struct stack *st, json_t *request, json_t **reply);
+/* A request on a connection of its own, whose answer nobody waits for: a descriptor that
+ * the caller closes, or a negative errno. */
+int stack_post(struct stack *st, json_t *request);
+
+/* `info` of a domain, owned by the caller; NULL and st->error: there is none. */
+json_t *stack_info(struct stack *st, const char *name);
 /* CPU time of all threads of a running domain so far, in ns; 0 when it cannot be told. */
 uint64_t stack_cpu_ns(struct stack *st, const char *name);
 /* Of a running domain; 0 when it has none. */

@@ -195,7 +195,7 @@ wait_for 10 eval '[ "$(state disk0)" = running ]' || fail "disk0 did not come ba
 [ "$(info disk0 .incarnation)" = 2 ] || fail "incarnation $(info disk0 .incarnation)"
 wait_for 5 grep -q '"restarted"' "$RUN/events" || fail "events: $(cat "$RUN/events")"
 kill $listener
-jq -es 'map(.event) | index("died") != null and index("starting") != null and index("ready") != null' "$RUN/events" >/dev/null ||
+jq -es 'map(.event) | index("died") != null and index("restarted") != null and index("recovered") != null' "$RUN/events" >/dev/null ||
     fail "events: $(cat "$RUN/events")"
 say "list, info, metrics, events; a killed driver domain comes back as incarnation 2"
 

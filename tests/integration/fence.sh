@@ -9,44 +9,19 @@
 # same run with a core that does not lock: there the old block must come back.
 . "$(dirname "$0")/lib.bash"
 need_root
-[ -c /dev/fuse ] || skip "this machine has no FUSE to make a late device with"
+. "$SOURCE/tests/integration/slow.bash"
+need_fuse
 
 # A folder of programs whose core has no fence; bulkheadd runs what lies beside it.
-unfenced=$RUN/unfenced-programs
-mkdir "$unfenced"
-cp "$BUILD"/bulkheadd "$BUILD"/bulkhead-* "$BUILD"/nbdkit-bulkhead-plugin.so "$unfenced"
-cp "$(helper unfenced_core)" "$unfenced/bulkhead-core"
-
-# ------------------------------------------------------------- the late device
-slow_start() { # NAME: $RUN/NAME.img as $RUN/NAME/disk, told in $RUN/NAME.order
-    image "$1.img" 1M
-    mkdir "$RUN/$1"
-    "$(helper slowfs)" "$RUN/$1.img" "$RUN/$1" >"$RUN/$1.order" 2>"$RUN/$1.slowfs" &
-    slow=$! order=$RUN/$1.order slow_dir=$RUN/$1
-    mounts+=("$slow_dir")
-    wait_for 10 came mounted || fail "slowfs: $(cat "$RUN/$1.slowfs")"
-}
-slow_stop() {
-    kill "$slow"
-    wait "$slow" || fail "slowfs ended with $?"
-    mounts=()
-}
-tell_slow() { echo "$1" >"$slow_dir/control"; }
-
-came() { grep -qx -m 1 "$1" "$order"; }
-# Where in the order the first line stands that is one of these; 0: nowhere.
-place() { grep -nxE -m 1 "$1" "$order" | cut -d: -f1 | grep . || echo 0; }
-before() {
-    local a b
-    a=$(place "$1") b=$(place "$2")
-    [ "$a" -gt 0 ] && [ "$b" -gt 0 ] && [ "$a" -lt "$b" ]
-}
+fenced=$SBIN unfenced=$RUN/unfenced-programs
+programs "$unfenced"
+install_program "$(helper unfenced_core)" bulkhead-core
+SBIN=$fenced
 
 # --------------------------------------------------------------------- the guest
 put() { qemu-io -f raw -t none -c "write -P $1 0 4k" "$(uri g1)" >"$RUN/put" 2>&1; }
 holds() { qemu-io -r -f raw -c "read -P $1 0 4k" "$(uri g1)" >"$RUN/get" 2>&1 && ! grep -q failed "$RUN/get"; }
 file_holds() { cmp -s -n 4096 "$RUN/$1.img" <(head -c 4096 /dev/zero | tr '\0' "$2"); }
-reborn() { [ "$(info disk0 .incarnation)" -gt 1 ]; }
 
 # scene NAME CACHE: A is in the device's queue; its driver domain is killed; the
 # guest, which hears of no death, writes B when A is acknowledged.
@@ -81,7 +56,7 @@ close() {
 # ------------------------------------------------ 1. fenced, a device that is slow
 # O_DIRECT: the write belongs to the kernel alone; its process dies at once.
 scene fenced none
-wait_for 20 reborn || fail "the successor does not start while its predecessor's write is on its way"
+wait_for 20 eval '[ "$(incarnation disk0)" -gt 1 ]' || fail "the successor does not start while its predecessor's write is on its way"
 wait_for 20 came 'open 2' || fail "nobody opens the device for the successor"
 # Time for a successor that does not wait to do what it must not.
 sleep 1.5

@@ -83,10 +83,10 @@ bh() { "$BIN/bulkhead" --run-dir "$DIR" "$@"; }
 
 # wait_for SECONDS COMMAND...: until it succeeds.
 wait_for() {
-    local tries=$(($1 * 20))
+    local end=$((SECONDS + $1 + 1))
     shift
     until "$@" >/dev/null 2>&1; do
-        [ $((tries--)) -gt 0 ] || return 1
+        [ $SECONDS -lt $end ] || return 1
         sleep 0.05
     done
 }
@@ -98,7 +98,20 @@ stack_start() {
     wait_for 10 bh list || fail "bulkheadd does not answer: $(tail -n 3 "$RUN/bulkheadd.log")"
 }
 
-# driver NAME [VCPUS]: a driver domain for disks, defined and started.
+# programs DIR: a folder of programs of our own, with what is built in it to begin
+# with; bulkheadd runs what lies beside it, also what comes there later.
+programs() {
+    mkdir "$1"
+    cp "$BUILD"/bulkheadd "$BUILD"/bulkhead-* "$BUILD"/nbdkit-bulkhead-plugin.so "$1"
+    SBIN=$1
+}
+# install_program FILE NAME: in that folder, as another file than before.
+install_program() {
+    cp "$1" "$SBIN/$2.new"
+    mv "$SBIN/$2.new" "$SBIN/$2"
+}
+
+# driver NAME [VCPUS] [XML inside our <domain>]: for disks, defined and started.
 driver() {
     cat >"$RUN/$1.xml" <<XML
 <domain type='lxc'>
@@ -106,7 +119,7 @@ driver() {
   <memory unit='MiB'>64</memory>
   <vcpu>${2:-1}</vcpu>
   <os><type>exe</type></os>
-  <metadata><b:domain xmlns:b='urn:bulkhead:domain:1' kind='driver' class='blk'/></metadata>
+  <metadata><b:domain xmlns:b='urn:bulkhead:domain:1' kind='driver' class='blk'>${3:-}</b:domain></metadata>
 </domain>
 XML
     bh define "$RUN/$1.xml"
@@ -146,6 +159,37 @@ guest() {
 image() { truncate -s "$2" "$RUN/$1"; }
 uri() { echo "nbd+unix:///vda?socket=$DIR/guests/$1/nbd.sock"; }
 info() { bh --json info "$1" | jq -r "$2"; }
+
+# Driver domains and their deaths.
+incarnation() { info "$1" .incarnation; }
+running() { [ "$(info "$1" .state)" = running ]; }
+# reborn NAME INCARNATION: it runs, in a later one.
+reborn() { running "$1" && [ "$(incarnation "$1")" -gt "$2" ]; }
+# It runs, and so does its spare, which every guest is connected to already.
+spared() { bh --json list | jq -e --arg name "$1" '.[] | select(.name == $name) | .state == "running" and .spare.armed'; }
+
+# put_down NAME: dead, and its spare too: what comes next is what is on disk now.
+put_down() {
+    local tries=20
+    while running "$1" && [ $((tries--)) -gt 0 ]; do
+        bh kill "$1" >/dev/null 2>&1 || true
+        sleep 0.05
+    done
+    ! running "$1" || fail "$1 cannot be put down"
+}
+
+# What happens, a line each, in $RUN/events from now on.
+watch_events() {
+    "$BIN/bulkhead" --run-dir "$DIR" events >"$RUN/events" 2>&1 &
+    watcher=$!
+    wait_for 5 events_come || fail "there are no events: $(cat "$RUN/events")"
+}
+# bulkhead says nothing until something happens: that it listens is seen by its socket.
+events_come() { ls -l "/proc/$watcher/fd" 2>/dev/null | grep -q socket && sleep 0.2; }
+# told EVENT [jq CONDITION]: how often. happened: at least once.
+told() { jq -s --arg event "$1" "map(select(.event == \$event and (${2:-true}))) | length" "$RUN/events"; }
+happened() { [ "$(told "$@")" -gt 0 ]; }
+last_told() { jq -sc --arg event "$1" 'map(select(.event == $event)) | last' "$RUN/events"; }
 
 # verified_fio GUEST SIZE [fio options]: writes, then reads back and checks.
 verified_fio() {
@@ -201,7 +245,7 @@ wire() {
     lay_wire "$@"
 }
 
-# net_driver NAME [DEVARGS] [MTU] [VCPUS]
+# net_driver NAME [DEVARGS] [MTU] [VCPUS] [XML inside our <domain>]
 net_driver() {
     cat >"$RUN/$1.xml" <<XML
 <domain type='lxc'>
@@ -210,7 +254,7 @@ net_driver() {
   <vcpu>${4:-1}</vcpu>
   <os><type>exe</type></os>
   <metadata>
-    <b:domain xmlns:b='urn:bulkhead:domain:1' kind='driver' class='net'>${2:+<b:uplink devargs='$2'${3:+ mtu='$3'}/>}</b:domain>
+    <b:domain xmlns:b='urn:bulkhead:domain:1' kind='driver' class='net'>${2:+<b:uplink devargs='$2'${3:+ mtu='$3'}/>}${5:-}</b:domain>
   </metadata>
 </domain>
 XML

@@ -14,7 +14,6 @@ serve_iperf3 blue
 wait_for 10 pings red $OUTSIDE && wait_for 10 pings red $NET.2 || fail "nobody is there to begin with"
 
 link() { on red ip -o link show eth0 | cut -d' ' -f1-3; }
-reborn() { [ "$(info net0 .incarnation)" -gt "$1" ] && [ "$(info net0 .state)" = running ]; }
 before=$(link) changes=$(link_file red carrier_changes) door=$(info red .pid)
 peer=$(link_file outside iflink)
 
@@ -26,7 +25,7 @@ for round in 1 2 3; do
     sleep 1
     bh kill net0 >/dev/null
     # Control: the one that carried the packets is gone.
-    wait_for 10 reborn $round || fail "incarnation $((round + 1)) of net0 does not come"
+    wait_for 10 reborn net0 $round || fail "incarnation $((round + 1)) of net0 does not come"
 done
 wait $out || fail "iperf3 to the outside: $(jq -r .error "$RUN/out.json")"
 wait $between || fail "iperf3 to the guest: $(jq -r .error "$RUN/between.json")"

@@ -15,7 +15,6 @@ bh start g2
 head -c 32M /dev/urandom >"$RUN/pattern"
 nbdcopy "$RUN/pattern" "$(uri g1)"
 
-reborn() { [ "$(info disk0 .incarnation)" -gt "$1" ] && [ "$(info disk0 .state)" = running ]; }
 pid1=$(info g1 .pid) pid2=$(info g2 .pid)
 
 # ---------------------------------------------------- 1. guests that were at rest
@@ -25,7 +24,7 @@ for round in 1 2 3; do
     nbdcopy "$(uri g1)" "$RUN/back" || fail "round $round: g1 got an error"
     cmp "$RUN/pattern" "$RUN/back" || fail "round $round: g1's data is not what was written"
     # The control: the old driver domain is gone, so this is another one.
-    reborn "$round" || fail "round $round: disk0 was not killed"
+    wait_for 10 reborn disk0 "$round" || fail "round $round: disk0 was not killed"
 done
 nbdcopy "$RUN/pattern" "$(uri g2)"
 cmp -n $((32 << 20)) "$RUN/pattern" "$RUN/b.img" || fail "what g2 wrote after the deaths is not in its image"
@@ -50,7 +49,7 @@ for ((n = 0; n < KILLS; n++)); do
     kill -9 "$(info disk0 .pid)"
     # Most are not left to the back-off, which would grow to 5 s.
     ((n % 5 == 0)) || bh start disk0 >/dev/null 2>&1 || true
-    wait_for 30 reborn "$was" || fail "incarnation $((was + 1)) of disk0 does not come"
+    wait_for 30 reborn disk0 "$was" || fail "incarnation $((was + 1)) of disk0 does not come"
     kill -0 $load1 && kill -0 $load2 || fail "a guest gave up after $((n + 1)) deaths"
 done
 touch "$RUN/enough"

@@ -6,9 +6,12 @@
  *   tcp_check send  ADDRESS PORT BYTES SEED [DAMAGED-OFFSET]
  *
  * The sender writes a stream that follows from SEED and the offset; the server
- * takes one connection, checks each byte, and says how fast it was.  A byte that is
- * wrong, missing or too much ends it with status 1.  DAMAGED-OFFSET: that one
+ * takes one connection, checks each byte, and says how fast it was, in MiB/s.  A byte
+ * that is wrong, missing or too much ends it with status 1.  DAMAGED-OFFSET: that one
  * byte is sent wrong, so that the check itself can be checked.
+ *
+ * BYTES 0: as many as come.  The sender goes on until SIGTERM, and ends the stream in
+ * order then; the server says how many bytes they were.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,6 +29,7 @@
 #define CONNECT_TRIES 100
 #define SILENCE_S 120 /* no byte for that long: it will not end */
 
+static volatile sig_atomic_t enough;
 static uint8_t buffer[CHUNK_BYTES], expected[CHUNK_BYTES];
 
 static _Noreturn void stop(const char *what)
@@ -76,6 +80,7 @@ static void serve(union address where, uint64_t bytes, uint64_t seed)
     int one = 1, listener = socket(where.any.sa_family, SOCK_STREAM, 0);
     struct timeval silence = { .tv_sec = SILENCE_S };
     struct timespec begin, end;
+    uint64_t total = 0;
     if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one))
         || bind(listener, &where.any, sizeof(where.v6)) || listen(listener, 1))
         stop("listen");
@@ -90,8 +95,8 @@ static void serve(union address where, uint64_t bytes, uint64_t seed)
         ssize_t n = recv(fd, buffer + in_chunk, CHUNK_BYTES - in_chunk, 0);
         if (n < 0)
             stop("receive");
-        if (n == 0 || (uint64_t)n > bytes - at) {
-            if (n == 0 && at == bytes)
+        if (n == 0 || (bytes && (uint64_t)n > bytes - at)) {
+            if (n == 0 && (!bytes || at == bytes))
                 break;
             fprintf(stderr, "tcp_check: %s %" PRIu64 " bytes of %" PRIu64 "\n", n ? "more than" : "only",
                     n ? bytes : at, bytes);
@@ -104,8 +109,13 @@ static void serve(union address where, uint64_t bytes, uint64_t seed)
             exit(1);
         }
         at += (uint64_t)n;
+        total = at;
     }
     clock_gettime(CLOCK_MONOTONIC, &end);
+    if (!bytes) {
+        printf("%" PRIu64 "\n", total);
+        return;
+    }
     double s = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
     printf("%.0f\n", (double)bytes / 1048576.0 / s);
 }
@@ -122,18 +132,29 @@ static int connect_to(union address where)
     stop("connect");
 }
 
+static void on_term(int signal)
+{
+    (void)signal;
+    enough = 1;
+}
+
 static void send_all(union address where, uint64_t bytes, uint64_t seed, uint64_t damaged)
 {
     int fd = connect_to(where);
-    for (uint64_t at = 0; at < bytes;) {
+    signal(SIGTERM, bytes ? SIG_DFL : on_term);
+    for (uint64_t at = 0; bytes ? at < bytes : !enough;) {
         size_t in_chunk = at % CHUNK_BYTES;
         if (in_chunk == 0) {
             fill(buffer, seed, at);
             if (damaged >= at && damaged - at < CHUNK_BYTES)
                 buffer[damaged - at] ^= 1;
         }
-        size_t part = CHUNK_BYTES - in_chunk < bytes - at ? CHUNK_BYTES - in_chunk : (size_t)(bytes - at);
+        size_t part = CHUNK_BYTES - in_chunk;
+        if (bytes && part > bytes - at)
+            part = (size_t)(bytes - at);
         ssize_t n = send(fd, buffer + in_chunk, part, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n < 0)
             stop("send");
         at += (uint64_t)n;
