@@ -290,9 +290,9 @@ void hyp_evtchn_close(struct hyp_evtchn *ch);
 /*
  * Driver domain: takes the device that the toolstack assigned as `device`
  * (a number both know from the store) and that HYP_EV_DEVICE announced.
- * *fd is the only descriptor of a fresh open, and carries the fence: an
- * exclusive lock that the kernel holds until the last I/O of the last owner
- * is done.  -ENOENT nothing assigned;
+ * *fd is a fresh open, and carries the fence: an exclusive lock that the last
+ * owner had until its last I/O was done.  The kernel says when; or its death
+ * does, where its threads alone did the I/O (core/child.c).  -ENOENT nothing assigned;
  * -EAGAIN not open yet.
  */
 int hyp_device_acquire(struct hyp *hyp, uint32_t device, int *fd);

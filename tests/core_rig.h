@@ -15,6 +15,7 @@
 #define BULKHEAD_TESTS_CORE_RIG_H
 
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -135,8 +136,10 @@ static int rig_open_device(const struct core_call_assign *how, int *sock, int *p
         p->extra = pair[1];
         return 0;
     }
-    int32_t error = strncmp(how->path, "/ok", 3) == 0 ? 0 : -ENOENT;
-    int fd = error ? -1 : memfd_create("device", MFD_CLOEXEC);
+    int32_t error = strncmp(how->path, "/ok", 3) == 0 ? 0 : strncmp(how->path, "/threads", 8) == 0 ? 1 : -ENOENT;
+    int fd = error < 0 ? -1 : memfd_create("device", MFD_CLOEXEC);
+    if (fd >= 0)
+        flock(fd, LOCK_EX);
     rights_send(pair[1], &error, sizeof(error), &fd, fd >= 0);
     core_close(&fd);
     core_close(&pair[1]);

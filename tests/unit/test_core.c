@@ -503,14 +503,60 @@ static int assign(domid_t domid, uint32_t device, const char *path)
     return ask(rig.toolstack, &c, sizeof(c), &r, NULL);
 }
 
-static int acquire(const struct dom *d, uint32_t device)
+static int take(const struct dom *d, uint32_t device, int *fd)
 {
     struct core_call_device c = { { CORE_OP_DEVICE_ACQUIRE, 0 }, d->domid, device };
     struct core_reply r;
-    int fd = -1, error = ask(d->sock, &c, sizeof(c), &r, &fd);
-    assert_true((fd >= 0) == (error == 0));
+    int error = ask(d->sock, &c, sizeof(c), &r, fd);
+    assert_true((*fd >= 0) == (error == 0));
+    return error;
+}
+
+static int acquire(const struct dom *d, uint32_t device)
+{
+    int fd = -1, error = take(d, device, &fd);
     core_close(&fd);
     return error;
+}
+
+/* A fresh open gets the lock. */
+static bool is_free(int fd)
+{
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int fresh = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fresh >= 0);
+    bool got = flock(fresh, LOCK_EX | LOCK_NB) == 0;
+    close(fresh);
+    return got;
+}
+
+/* Our copy stands for what the kernel still holds open after the death. */
+static void what_ends_with_its_process_is_unlocked_at_its_death(void **state)
+{
+    (void)state;
+    int plain = -1, threads = -1, released = -1;
+    struct dom b = start(HYP_CLASS_BLK);
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    assert_int_equal(assign(b.domid, 1, "/ok"), 0);
+    assert_int_equal(assign(b.domid, 2, "/threads"), 0);
+    assert_int_equal(assign(b.domid, 3, "/threads"), 0);
+    rig_turn();
+    assert_int_equal(take(&b, 1, &plain), 0);
+    assert_int_equal(take(&b, 2, &threads), 0);
+    assert_int_equal(take(&b, 3, &released), 0);
+    struct core_call_device release = { { CORE_OP_DEVICE_RELEASE, 0 }, b.domid, 3 };
+    struct core_reply r;
+    assert_int_equal(ask(rig.toolstack, &release, sizeof(release), &r, NULL), 0);
+    assert_false(is_free(plain));
+    assert_false(is_free(threads));
+    assert_false(is_free(released)); /* who has it lives: it is still at it */
+    finish(&b);
+    assert_false(is_free(plain)); /* the control: only the last I/O gives this back */
+    assert_true(is_free(threads));
+    core_close(&plain);
+    core_close(&threads);
+    core_close(&released);
 }
 
 static void a_device_is_taken_once(void **state)
@@ -1167,6 +1213,7 @@ int main(void)
         WITH_CORE(a_pool_is_shared_by_its_granter_with_one),
         WITH_CORE(a_channel_ends_with_either_side),
         WITH_CORE(a_device_is_taken_once),
+        WITH_CORE(what_ends_with_its_process_is_unlocked_at_its_death),
         WITH_CORE(a_failed_open_is_told_and_forgotten),
         WITH_CORE(domids_come_back_late),
         WITH_CORE(the_table_may_be_full),

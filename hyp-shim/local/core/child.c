@@ -9,6 +9,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
+#include <linux/magic.h>
 #include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 /* Where descriptors stand while the others are put in their places. */
 #define CHILD_SOCK    (DOMAIN_FIRST_FD + HYP_FDS_MAX)
@@ -349,20 +351,31 @@ static int device_claim(const char *path, int flags)
     return -EBUSY;
 }
 
-/* Looks before it opens: opening some things has effects, or waits for ever.  No
- * signal has a handler here: a lock is waited for until it comes. */
-static int device_open(const struct core_call_assign *how)
+/*
+ * Looks before it opens: opening some things has effects, or waits for ever.  No
+ * signal has a handler here: a lock is waited for until it comes.
+ *
+ * *by_threads: all that is done to this file is done by threads of the process
+ * that has it, before they end: reads and writes of the page cache of a local
+ * file system, io_uring's workers included, which are threads of the process.
+ * Nothing of it is left when the process is dead, although the kernel keeps the
+ * description open for up to two ticks more (a put in a kernel thread is a delayed
+ * one).  Not so direct I/O, block devices, and file systems that ask someone else
+ * (FUSE, NFS): there only the end of the description proves it.
+ */
+static int device_open(const struct core_call_assign *how, bool *by_threads)
 {
-    int place = open(how->path, O_PATH | O_CLOEXEC);
-    if (place < 0)
-        return -errno;
     struct stat st;
-    if (fstat(place, &st) < 0)
+    struct statfs fs;
+    int place = open(how->path, O_PATH | O_CLOEXEC);
+    if (place < 0 || fstat(place, &st) < 0 || fstatfs(place, &fs) < 0)
         return -errno;
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
         return -ENOTBLK;
     bool rdonly = how->flags & HYP_DEVICE_RDONLY;
     int flags = O_CLOEXEC | (rdonly ? O_RDONLY : O_RDWR) | (how->flags & HYP_DEVICE_DIRECT ? O_DIRECT : 0);
+    *by_threads = S_ISREG(st.st_mode) && !(flags & O_DIRECT) && (fs.f_type == EXT4_SUPER_MAGIC ||
+                  fs.f_type == XFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC);
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
     if (S_ISBLK(st.st_mode) && !rdonly)
@@ -376,7 +389,8 @@ _Noreturn void child_open_device(const void *assign, int sock)
     if (dup2(sock, STDIN_FILENO) < 0 || close_range(1, ~0u, 0) < 0 ||
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         _exit(126); /* the core takes it for an I/O error */
-    int fd = device_open(assign);
-    const int32_t error = fd < 0 ? fd : 0;
+    bool by_threads = false;
+    int fd = device_open(assign, &by_threads);
+    const int32_t error = fd < 0 ? fd : by_threads;
     _exit(rights_send(STDIN_FILENO, &error, sizeof(error), &fd, fd >= 0) < 0);
 }

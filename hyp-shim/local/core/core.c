@@ -6,6 +6,8 @@
 #include <time.h>
 
 #define END_WAIT_MS 1000 /* for each process, at the end */
+#define SWEEP_MS    5    /* of quiet before what the dead had is closed: others have work first */
+#define SWEEP_TURNS 256  /* or so many turns, where it is never quiet */
 
 /* ----------------------------------------------------------------- dispatch */
 
@@ -110,7 +112,7 @@ void core_attach(struct core_answer *answer, int fd)
 void core_discard(struct core *core, struct core_answer *answer)
 {
     for (unsigned i = 0; i < answer->reply.nfds; i++) {
-        if (answer->reply.op == CORE_OP_DEVICE_ACQUIRE)
+        if (answer->slow)
             helper_close(core, &answer->fds[i]);
         else
             core_close(&answer->fds[i]);
@@ -313,7 +315,8 @@ int core_turn(struct core *core, int timeout_ms)
 {
     bool at_once;
     unsigned count = watch_all(core, &at_once);
-    if (poll(core->poll, count, at_once ? 0 : timeout_ms) < 0)
+    int n = poll(core->poll, count, at_once ? 0 : core->sweep_due && timeout_ms ? SWEEP_MS : timeout_ms);
+    if (n < 0)
         return errno == EINTR ? 0 : -errno;
     core->turn++;
     for (unsigned i = 0; i < CORE_DOMAINS_MAX && !core->over; i++)
@@ -327,7 +330,7 @@ int core_turn(struct core *core, int timeout_ms)
     EACH(d, core->domains)
         if (may_be_told(d))
             tell_news(core, d);
-    domain_sweep(core);
+    core->sweep_due = domain_sweep(core, n == 0 || core->turn % SWEEP_TURNS == 0);
     return core->over;
 }
 

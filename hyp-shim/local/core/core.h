@@ -65,6 +65,7 @@ enum domain_state {
 struct core_answer {
     struct core_reply reply; /* op CORE_OP_NONE: no answer here                */
     int fds[2];
+    bool slow;               /* they may take long to close                    */
 };
 
 struct domain {
@@ -131,8 +132,9 @@ struct device {
     uint32_t number;
     bool rdonly;
     bool tell_owner, tell_toolstack;
-    int sock;    /* OPENING: to the opener.  OPEN: what the opener sent is still
-                  * in there: no table but the owner's ever has the device     */
+    int sock;    /* OPENING: to the opener.  OPEN: what the opener sent is still in
+                  * there.  ACQUIRED: a copy, to be unlocked at the owner's death; -1:
+                  * no table but the owner's has the device                     */
     int pidfd;   /* OPENING: the opener, to kill it; a copy of the helper's    */
     int error;
     uint64_t at_ns; /* when that was known                                     */
@@ -198,6 +200,7 @@ struct core {
     unsigned pools_end, evtchns_end;         /* no entry in use from here on   */
     unsigned nhelpers;
     unsigned turn;                           /* rotates who is served first    */
+    bool sweep_due;
     domid_t last_domid;
 
     uint64_t stats[REFUSED_COUNT];
@@ -268,8 +271,9 @@ void domain_hangup(struct core *core, struct domain *d);
 void domain_reap(struct core *core, struct domain *d);
 /* Frees everything of it. */
 void domain_died(struct core *core, struct domain *d);
-/* Frees the slots of dead domains of which everyone was told. */
-void domain_sweep(struct core *core);
+/* Frees the slots of dead domains of which everyone was told, and closes what is
+ * left of them, when it is quiet.  True: that is to be done. */
+bool domain_sweep(struct core *core, bool quiet);
 
 /* --------------------------------------------------------------- toolstack.c */
 
@@ -295,7 +299,8 @@ void evtchn_domain_died(struct core *core, struct domain *d);
 call_handler device_call_acquire, device_call_assign, device_call_release;
 /* The opener of that device said something, or ended. */
 void device_opened(struct core *core, struct device *dev);
-void device_domain_died(struct core *core, struct domain *d);
+/* Unlocks what may be; frees what is left once everyone was told. */
+void device_domain_died(struct core *core, struct domain *d, bool told);
 /* The next event about a device for that domain; sent() when it was sent. */
 struct device *device_event(struct core *core, const struct domain *to);
 void device_event_sent(struct core *core, struct device *dev, const struct domain *to);

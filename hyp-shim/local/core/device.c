@@ -12,6 +12,7 @@
  */
 #include "core.h"
 
+#include <sys/file.h>
 #include <sys/socket.h>
 
 /* --------------------------------------------------------------------- helpers */
@@ -69,11 +70,16 @@ static struct device *device_new(struct core *core)
     return NULL;
 }
 
-void device_domain_died(struct core *core, struct domain *d)
+void device_domain_died(struct core *core, struct domain *d, bool told)
 {
-    EACH(dev, core->devices)
-        if (dev->state != DEVICE_FREE && dev->owner == d)
+    EACH(dev, core->devices) {
+        if (dev->state == DEVICE_FREE || dev->owner != d)
+            continue;
+        if (dev->state == DEVICE_ACQUIRED && dev->sock >= 0 && !told)
+            flock(dev->sock, LOCK_UN); /* the fence is passed: child.c says why */
+        else
             device_free(core, dev);
+    }
 }
 
 /* --------------------------------------------------------------------- opening */
@@ -85,13 +91,11 @@ void device_opened(struct core *core, struct device *dev)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     dev->at_ns = core_now();
-    dev->error = n == (ssize_t)sizeof(error) ? error : -EIO;
+    dev->error = n != (ssize_t)sizeof(error) ? -EIO : error < 0 ? error : 0;
     dev->state = dev->error ? DEVICE_FAILED : DEVICE_OPEN;
     core_close(&dev->pidfd);
-    dev->tell_toolstack = true;
     dev->tell_owner = dev->error == 0;
-    core->domains[0].news = true;
-    dev->owner->news = true;
+    core->domains[0].news = dev->owner->news = dev->tell_toolstack = true;
 }
 
 struct device *device_event(struct core *core, const struct domain *to)
@@ -167,14 +171,16 @@ int device_call_acquire(struct core *core, struct call *call)
         return core_refuse(core, call, REFUSED_DEVICE);
     if (dev->state == DEVICE_OPENING)
         return -EAGAIN;
-    int32_t zero;
+    int32_t by_threads;
     struct rights got;
     int flags;
-    ssize_t n = rights_receive(dev->sock, &zero, sizeof(zero), &got, 1, &flags);
+    ssize_t n = rights_receive(dev->sock, &by_threads, sizeof(by_threads), &got, 1, &flags);
     if (n < 0 || got.n != 1)
         return n < 0 ? (int)n : -EMFILE; /* our table was full: the open is lost */
     core_attach(&call->out, got.fd[0]);
     core_close(&dev->sock);
+    dev->sock = by_threads ? fcntl(got.fd[0], F_DUPFD_CLOEXEC, 0) : -1; /* to unlock it; else it does */
+    call->out.slow = dev->sock < 0; /* else ours is never the last */
     dev->state = DEVICE_ACQUIRED;
     call->costly = true;
     return 0;

@@ -139,7 +139,7 @@ void domain_died(struct core *core, struct domain *d)
     core_discard(core, &d->unsent);
     pool_domain_died(core, d);
     evtchn_domain_died(core, d);
-    device_domain_died(core, d);
+    device_domain_died(core, d, false);
     d->state = DOMAIN_DEAD;
     d->ready_event = d->stop_event = d->news = d->clogged = false;
     d->release = d->class_id != HYP_CLASS_STORE;
@@ -163,8 +163,9 @@ void domain_reap(struct core *core, struct domain *d)
     }
 }
 
-void domain_sweep(struct core *core)
+bool domain_sweep(struct core *core, bool quiet)
 {
+    bool due = false;
     EACH(d, core->domains) {
         if (d->state != DOMAIN_DEAD)
             continue;
@@ -175,14 +176,16 @@ void domain_sweep(struct core *core)
                 core_log("ending %s: it does not read what it is sent", domain_label(other));
                 domain_kill(core, other);
             }
-        if (d->release || memchr(d->tell, true, sizeof(d->tell)))
+        if (d->release || memchr(d->tell, true, sizeof(d->tell)) || (due |= !quiet))
             continue;
         EACH(other, core->domains)
             other->related[domain_slot(core, d)] = false;
         EACH(ns, d->namespaces)
             helper_close(core, ns);
+        device_domain_died(core, d, true);
         d->state = DOMAIN_FREE;
     }
+    return due;
 }
 
 /* ------------------------------------------------------------------------ calls */

@@ -20,8 +20,7 @@ int inspect_call_info(struct core *core, struct call *call)
         return -ENOENT;
     *info = (struct hyp_domain_info){
         .domid = found->domid, .class_id = found->class_id, .pid = found->pid, .uid = core_uid(found),
-        .rights = found->rights, .calls = found->calls, .refused = found->refused, .ready = found->ready,
-    };
+        .rights = found->rights, .calls = found->calls, .refused = found->refused, .ready = found->ready };
     memcpy(info->name, found->name, sizeof(info->name));
     return 0;
 }
@@ -37,8 +36,7 @@ static bool pool_holding(const struct pool *p, const struct domain *d, struct hy
     const struct domain *peer = owns ? p->grantee.domain : p->granter;
     *out = (struct hyp_holding){
         .kind = owns ? HYP_HOLDS_POOL : HYP_HOLDS_MAP, .peer = peer ? peer->domid : DOMID_INVALID,
-        .id = p->first, .pages = p->pages, .rdonly = p->rdonly, .huge = p->huge,
-    };
+        .id = p->first, .pages = p->pages, .rdonly = p->rdonly, .huge = p->huge };
     return true;
 }
 
@@ -47,10 +45,8 @@ static bool evtchn_holding(const struct evtchn *ch, const struct domain *d, stru
     bool owns = ch->owner == d;
     if (!ch->owner || (!owns && (ch->remote != d || ch->remote_port == 0)))
         return false;
-    *out = (struct hyp_holding){
-        .kind = HYP_HOLDS_EVTCHN, .peer = owns ? ch->remote->domid : ch->owner->domid,
-        .id = owns ? ch->port : ch->remote_port,
-    };
+    *out = (struct hyp_holding){ .kind = HYP_HOLDS_EVTCHN, .peer = (owns ? ch->remote : ch->owner)->domid,
+                                 .id = owns ? ch->port : ch->remote_port };
     return true;
 }
 

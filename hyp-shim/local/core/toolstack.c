@@ -59,12 +59,8 @@ void toolstack_adopt(struct core *core)
     struct ucred who = peer_of(sock);
     bool welcome = who.uid == geteuid() && core->domains[0].sock < 0;
     if (welcome || who.uid != geteuid()) /* who is early tries again, and again */
-        core_log("process %d (uid %u) %s the toolstack", (int)who.pid, (unsigned)who.uid,
-                 welcome ? "is now" : "cannot be");
-    if (welcome)
-        become(core->domains, sock);
-    else
-        close(sock);
+        core_log("process %d (uid %u) %s the toolstack", who.pid, who.uid, welcome ? "is now" : "cannot be");
+    welcome ? become(core->domains, sock) : (void)close(sock);
 }
 
 /* ----------------------------------------------------------------------- calls */
