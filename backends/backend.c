@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* backend.c - virtual devices come, connect, close and go. */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "../hyp-shim/crash.h"
 #include "../hyp-shim/log.h"
 
+#define STAND_BACK_MS 3
 #define WATCH_OWN  "own"
 #define WATCH_PEER "peer" /* then .SERIAL */
 #define NAMES_MAX  4096
@@ -568,14 +570,21 @@ static struct backend_device *find_untold(void)
 }
 
 /* Telling takes its time, and serving must not wait for it: everyone who can be
- * is set going first, also who can only be meanwhile. */
+ * is set going first, also who can only be meanwhile, and has the processors to
+ * himself for a moment. */
 int backend_hyp_events(void)
 {
+    const struct timespec moment = { .tv_nsec = STAND_BACK_MS * 1000000L };
+    struct pollfd more = { .fd = hyp_fd(backend.hyp), .events = POLLIN };
     struct backend_device *d;
     int got;
 
-    while ((got = take_hyp_events()) == 0 && (d = find_untold()))
+    while ((got = take_hyp_events()) == 0 && find_untold() && ppoll(&more, 1, &moment, NULL) > 0)
+        ;
+    while (got == 0 && (d = find_untold())) {
         tell_connected(d);
+        got = take_hyp_events();
+    }
     return got;
 }
 

@@ -14,6 +14,7 @@
 #include "device.h"
 #include "handshake.h"
 
+#define STAND_BACK_MS 3
 #define POLLED_MAX (3 + 2 * GUEST_DEVICES_MAX * LINK_QUEUES_MAX * QUEUE_CHANNELS_MAX)
 
 static pthread_mutex_t guests_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -221,14 +222,27 @@ static void sleep_on(struct guest *g, struct polled *p, int timeout)
         g->gone = true;
 }
 
+/* Rings are in use again: who serves them and who waits for them need the
+ * processors now, and what is left to write to the store can wait a little. */
+static void stand_back(struct guest *g)
+{
+    struct pollfd news[] = { { .fd = hyp_fd(g->hyp), .events = POLLIN }, { .fd = g->wake_fd, .events = POLLIN } };
+    pthread_mutex_unlock(&g->lock);
+    poll(news, sizeof(news) / sizeof(news[0]), STAND_BACK_MS);
+    pthread_mutex_lock(&g->lock);
+}
+
 static void *control(void *arg)
 {
     struct guest *g = arg;
     struct polled p;
     pthread_mutex_lock(&g->lock);
     while (!g->ending) {
-        take_hyp_events(g);
-        bool moved = hurry(g);
+        bool moved = false;
+        for (take_hyp_events(g); hurry(g); take_hyp_events(g)) {
+            moved = true;
+            stand_back(g);
+        }
         take_store_events(g);
         uint64_t now = queue_now();
         step_devices(g, now, moved);

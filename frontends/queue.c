@@ -209,12 +209,18 @@ bool queue_take_rings(struct queue *q)
     bool rung = false;
     int n = epoll_wait(q->epoll_fd, ev, QUEUE_CHANNELS_MAX + 1, 0);
     for (int i = 0; i < n; i++)
-        for (unsigned k = 0; k < q->nchannels; k++)
-            if (ev[i].data.fd == hyp_evtchn_fd(q->channel[k]) && ev[i].events & EPOLLIN
-                && !(ev[i].events & (EPOLLHUP | EPOLLERR))) {
+        for (unsigned k = 0; k < q->nchannels; k++) {
+            if (ev[i].data.fd != hyp_evtchn_fd(q->channel[k]))
+                continue;
+            /* Readable for ever: who waits would go round and round, and keep the thread
+             * off this processor that makes the connection anew. */
+            if (ev[i].events & (EPOLLHUP | EPOLLERR)) {
+                epoll_ctl(q->epoll_fd, EPOLL_CTL_DEL, ev[i].data.fd, NULL);
+            } else if (ev[i].events & EPOLLIN) {
                 hyp_evtchn_clear(q->channel[k]);
                 rung = true;
             }
+        }
     return rung;
 }
 

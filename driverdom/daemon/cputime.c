@@ -3,25 +3,25 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define ENOUGH_NS 50000000ull /* to answer with, many times over */
 
 static bool add_thread(pid_t pid, const char *tid, struct cputime *sum)
 {
-    unsigned long long ran, waited;
-    char path[64];
+    char path[64], text[96], *end;
 
     snprintf(path, sizeof(path), "/proc/%d/task/%.16s/schedstat", (int)pid, tid);
     FILE *f = fopen(path, "re");
     if (!f)
         return false;
-    bool told = fscanf(f, "%llu %llu", &ran, &waited) == 2;
+    bool told = fgets(text, sizeof(text), f);
     fclose(f);
-    if (told) {
-        sum->ran += ran;
-        sum->waited += waited;
-    }
-    return told;
+    if (!told)
+        return false;
+    sum->ran += strtoull(text, &end, 10);
+    sum->waited += strtoull(end, NULL, 10);
+    return true;
 }
 
 bool cputime_read(pid_t pid, struct cputime *out)

@@ -47,6 +47,7 @@
 #define BACKOFF_LAST_MS  5000
 #define SPARE_LAST_MS    1000   /* the longest wait before a spare is made    */
 #define SETTLE_MS        100    /* a takeover has the processors to itself    */
+#define CATCH_UP_MS      20     /* and so has what has waited for it          */
 #define RECOVERY_WAIT_MS 5000   /* for frontends to report a recovery         */
 #define BACKOFF_FORGET_MS 10000 /* lived that long: the next death is a first one */
 

@@ -261,7 +261,7 @@ void spare_plan(struct daemon *d, struct domain *dom, uint64_t delay)
 void spare_hurry(struct domain *dom)
 {
     if (dom->spare.at == SPARE_WAITING && !dom->spare.failures && !backoff_ms(dom->failures, SPARE_LAST_MS))
-        dom->spare.make_at = now_ms();
+        dom->spare.make_at = now_ms() + CATCH_UP_MS;
 }
 
 /* ------------------------------------------------------------------ what happens */

@@ -19,6 +19,7 @@
 #define DISK_BLOCKS  4096u /* of each guest: 16 MiB */
 #define STEP_MS      2
 #define GOES_ON      (2 * RESTART_DEPTH) /* completions after which work goes on: more than were waited for */
+#define UNDISTURBED_MS 10
 
 int restart_fail(struct restart *r, int error, const char *format, ...)
 {
@@ -133,14 +134,13 @@ int restart_outlive(struct restart *r, unsigned incarnation)
 {
     uint64_t end = outage_end();
     struct restart_look look = {0};
-    while (look.incarnation <= incarnation) {
-        int error = restart_step(r, end, "the driver domain is not replaced");
+    int error = witness_listen(&r->witness, UNDISTURBED_MS); /* who looks takes part */
+    while (!error && look.incarnation <= incarnation) {
+        error = restart_step(r, end, "the driver domain is not replaced");
         if (!error)
             error = restart_look(r, &look);
-        if (error)
-            return error;
     }
-    return wait_for_work(r);
+    return error ? error : wait_for_work(r);
 }
 
 /* ------------------------------------------------------------------ killing */

@@ -35,7 +35,7 @@ const char *restart_how_name(enum restart_how how);
 
 struct restart_guest {
     pid_t pid;          /* 0: no process                                          */
-    char name[16];
+    char name[24];
     char attach[256];
     struct guest_board *board;
     struct record *record;

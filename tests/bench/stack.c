@@ -187,6 +187,19 @@ static int remove_one(const char *path, const struct stat *sb, int kind, struct 
     return remove(path);
 }
 
+/* The daemon's child, which outlives it; 0: there is none. */
+static pid_t core_of(pid_t daemon)
+{
+    char path[64], text[32] = "";
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)daemon, (int)daemon);
+    FILE *f = fopen(path, "re");
+    bool told = f && fgets(text, sizeof(text), f);
+    if (f)
+        fclose(f);
+    return told ? (pid_t)strtol(text, NULL, 10) : 0;
+}
+
 void stack_end(struct stack *st)
 {
     if (st->in)
@@ -198,8 +211,11 @@ void stack_end(struct stack *st)
         while (waitpid(st->daemon, NULL, WNOHANG) == 0 && ms++ < STOP_MS / STEP_MS)
             sleep_ms(STEP_MS);
         if (ms > STOP_MS / STEP_MS) {
-            kill(st->daemon, SIGKILL); /* the core sees that and ends every domain */
+            pid_t core = core_of(st->daemon);
+            kill(st->daemon, SIGKILL);
             waitpid(st->daemon, NULL, 0);
+            if (core > 0)
+                kill(core, SIGKILL); /* every domain dies with it */
         }
         st->daemon = 0;
     }

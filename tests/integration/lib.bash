@@ -35,12 +35,15 @@ skip() { echo "SKIP: $*"; exit 77; }
 
 stack_stop() {
     [ -n "$daemon" ] || return 0
+    local core
+    core=$(pgrep -P "$daemon" bulkhead-core) || true
     kill "$daemon" 2>/dev/null || true
     for _ in $(seq 100); do
         kill -0 "$daemon" 2>/dev/null || break
         sleep 0.1
     done
-    kill -9 "$daemon" 2>/dev/null || true
+    # What it did not end in order lives on, but for the core.
+    if kill -9 "$daemon" 2>/dev/null && [ -n "$core" ]; then kill -9 "$core" 2>/dev/null || true; fi
     wait "$daemon" 2>/dev/null || true
     daemon=
 }
