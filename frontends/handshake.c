@@ -9,6 +9,7 @@
 #include "terms.h"
 
 #define HEARTBEAT_MS 500u /* of the toolstack's, unless it says otherwise         */
+#define LOOKS        5u   /* in a period: report.h                              */
 #define STEADY_MS  10000u /* connected that long: back-off starts anew            */
 #define CLOSING_MS 2000u  /* patience with a backend when we close                */
 #define PENDING_MS 10u    /* look again at a pool that is still mapped            */
@@ -29,7 +30,7 @@ static int make_pool(struct device *d)
     if (err)
         return terms_trouble(&d->live, err, "cannot grant a pool to domain %u: %s", be, strerror(-err));
     d->grantee = be;
-    d->report.half_ms = terms_configured(&d->live, "bulkhead-heartbeat-ms", HEARTBEAT_MS) / 2;
+    d->report.look_ms = terms_configured(&d->live, "bulkhead-heartbeat-ms", HEARTBEAT_MS) / LOOKS;
     for (unsigned i = 0; i < d->nqueues; i++) {
         err = d->cls->make_queue(d, i);
         if (err) {

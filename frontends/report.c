@@ -9,7 +9,7 @@
 #include "../hyp-shim/ring.h"
 #include "device.h"
 
-#define IDLE_TICKS   4u    /* without work: nobody looks any more                */
+#define IDLE_TICKS   10u   /* without work: nobody looks any more                */
 #define RETRY_MS     100u
 #define FIRST_MS     1000u /* a NIC's first packet may never come                */
 #define TXN_TRIES    16
@@ -148,7 +148,7 @@ static bool watched(const struct device *d)
 static void tick(struct device *d, uint64_t now)
 {
     struct report *r = &d->report;
-    if (r->half_ms == 0 || (d->phase != DEVICE_LIVE && d->phase != DEVICE_QUIET)) {
+    if (r->look_ms == 0 || (d->phase != DEVICE_LIVE && d->phase != DEVICE_QUIET)) {
         r->tick_at = 0;
         return;
     }
@@ -157,13 +157,13 @@ static void tick(struct device *d, uint64_t now)
             return;
         r->idle_ticks = 0;
         judge(d);
-        r->tick_at = now + r->half_ms;
+        r->tick_at = now + r->look_ms;
         return;
     }
     if (now < r->tick_at)
         return;
     judge(d);
-    r->tick_at = r->idle_ticks >= IDLE_TICKS && stop_watching(d) ? 0 : now + r->half_ms;
+    r->tick_at = r->idle_ticks >= IDLE_TICKS && stop_watching(d) ? 0 : now + r->look_ms;
 }
 
 /* ------------------------------------------------------------------ outages */

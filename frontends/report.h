@@ -3,8 +3,9 @@
  * report.h - what a device tells the toolstack of its driver domain.
  *
  * In /local/domain/FE/report/CLS/ID, which the toolstack makes:
- *   stalled    N: work was in flight and nothing came back for half of a heartbeat's
- *              period; one more for each further half
+ *   stalled    N: work was in flight and nothing came back for a fifth of a heartbeat's
+ *              period; one more for each further fifth.  That leaves the toolstack half
+ *              of the period to ask and to hear nothing, and the rest to begin anew
  *   lie        "N NAME": the N-th time that the backend was caught, and how
  *   poisoned   "N OP OFFSET BYTES": the N-th request that was poisoned
  *   timed-out  N requests failed by the time limit
@@ -14,7 +15,7 @@
  *
  * Stalls are judged by the ring that is asked (for a NIC: what is sent), while there
  * is work: an owner that has some after a rest wakes the control thread once, which
- * then looks twice in a period and stops when nothing happened for a while.
+ * then looks five times in a period and stops when nothing happened for a while.
  */
 #ifndef BULKHEAD_REPORT_H
 #define BULKHEAD_REPORT_H
@@ -27,7 +28,7 @@
 struct device;
 
 struct report {
-    unsigned half_ms;            /* of the heartbeat's period; 0: none           */
+    unsigned look_ms;            /* between two looks at the work; 0: none       */
     uint64_t tick_at;            /* ms; 0: nobody works                          */
     unsigned idle_ticks;
     struct { uint32_t asked, answered; bool pending; } seen[LINK_QUEUES_MAX];

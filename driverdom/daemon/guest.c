@@ -465,10 +465,19 @@ static bool is_news(const char *text, uint32_t *known, const char **after)
 /* "N OP OFFSET BYTES" */
 static void hear_poisoned(struct daemon *d, struct domain *dom, const struct split *split, const char *what)
 {
-    unsigned long long offset = 0, bytes = 0;
-    char op[16] = "";
+    size_t n = strspn(what, "abcdefghijklmnopqrstuvwxyz");
+    unsigned long long offset, bytes;
+    char op[16], *end;
 
-    if (sscanf(what, "%15[a-z] %20llu %20llu", op, &offset, &bytes) != 3 || !guest_may_tell(dom))
+    if (n == 0 || n >= sizeof(op) || what[n] != ' ')
+        return;
+    memcpy(op, what, n);
+    op[n] = '\0';
+    offset = strtoull(what + n + 1, &end, 10);
+    if (end == what + n + 1 || *end != ' ')
+        return;
+    bytes = strtoull(end + 1, &end, 10);
+    if (*end || !guest_may_tell(dom))
         return;
     log_say(&d->own_log, "%s: %s: a %s of %llu bytes at %llu failed: in flight through too many deaths",
             dom->spec.name, split->dev, op, bytes, offset);

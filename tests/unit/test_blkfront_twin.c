@@ -132,14 +132,16 @@ static void await_armed(struct blkfront *d)
 static void outage_is(domid_t be_domid, bool answered)
 {
     char text[STORE_VALUE_MAX];
-    unsigned domid = 0;
-    unsigned long long down_ns = 0, attached_ns = 0, first_ns = 0;
+    char *at = text;
     for (int i = 0; get(R "/outage", text, sizeof(text)) < 0; i++) {
         if (i > 20000)
             fail_msg("no outage is told");
         nap();
     }
-    assert_int_equal(sscanf(text, "%u %llu %llu %llu", &domid, &down_ns, &attached_ns, &first_ns), 4);
+    unsigned long domid = strtoul(at, &at, 10);
+    unsigned long long down_ns = strtoull(at, &at, 10), attached_ns = strtoull(at, &at, 10);
+    unsigned long long first_ns = strtoull(at, &at, 10);
+    assert_int_equal(*at, '\0');
     assert_int_equal(domid, be_domid);
     assert_true(down_ns > 0 && down_ns <= attached_ns);
     assert_int_equal(answered, first_ns >= attached_ns);
@@ -496,7 +498,7 @@ static uint64_t ticks_of(struct blkfront *d)
 static unsigned stalls(void)
 {
     char text[STORE_VALUE_MAX];
-    return get(R "/stalled", text, sizeof(text)) < 0 ? 0 : (unsigned)atoi(text);
+    return get(R "/stalled", text, sizeof(text)) < 0 ? 0 : (unsigned)strtoul(text, NULL, 10);
 }
 
 /* Told while something is in flight and nothing comes back; never of a disk that is

@@ -341,7 +341,7 @@ static void a_sleeping_worker_hears_an_armed_doorbell(void **state)
 {
     (void)state;
     struct stack s;
-    netif_tx_response_t rsp;
+    netif_tx_response_t rsp = { .id = 0 };
     stack_open(&s, 1, false);
     struct guest *b = &s.guest[s.n];
     guest_make(b, s.back, s.n++, &(struct guest_options){ .split = true });
