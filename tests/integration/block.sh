@@ -17,7 +17,7 @@ block_guest() {
 }
 block_guest g1 disk0 "$loop"
 [ "$(nbdinfo --size "$(uri g1)")" = $((64 << 20)) ] || fail "the size of a block device is not told"
-info disk0 '.fds[].what' | grep -q "$loop" || fail "info does not name $loop"
+info disk0 '.fds[].what' | has "$loop" || fail "info does not name $loop"
 verified_fio g1 32M
 verified_fio g1 32M --rw=randrw --bsrange=512-64k
 head -c 64M /dev/urandom >"$RUN/pattern"

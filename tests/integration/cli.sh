@@ -35,7 +35,7 @@ misuse bh define
 misuse bh list extra
 misuse "$BIN/bulkhead" list --run-dir
 misuse "$SBIN/bulkheadd" --nonsense
-"$BIN/bulkhead" --help | grep -q '^usage: bulkhead ' || fail "no usage"
+"$BIN/bulkhead" --help | has '^usage: bulkhead ' || fail "no usage"
 [ "$("$BIN/bulkhead" --version)" = "$("$BIN/bulkhead" version)" ] || fail "version"
 say "misuse: exit status 2, with a usage"
 
@@ -185,7 +185,7 @@ bh --json list | jq -e 'map(has("name") and has("kind") and has("class") and has
 bh info --json disk0 | jq -e '(.fds | length) > 3 and (.namespaces.user | startswith("user:")) and (.syscalls | index("read")) and
     .pid > 1 and .uid > 1912602624 and (.regions | type) == "array"' >/dev/null || fail "info --json"
 [ "$(bh metrics | tail -n 1)" = "# EOF" ] || fail "metrics do not end with # EOF"
-bh metrics | grep -q '^bulkhead_up{name="disk0",kind="driver",class="blk"} 1$' || fail "metrics"
+bh metrics | has '^bulkhead_up{name="disk0",kind="driver",class="blk"} 1$' || fail "metrics"
 bh events >"$RUN/events" &
 listener=$!
 wait_for 5 test -e "/proc/$listener"
@@ -290,14 +290,14 @@ bh --json list | jq -e '.[] | select(.name == "red") | .nics == [{"dev": "eth0",
 bh --json list | jq -e --arg i "$near" '.[] | select(.name == "net0") | .uplink == {"devargs": "net_af_packet0,iface=\($i)",
     "interface": $i, "mtu": 1500, "state": "up"}' >/dev/null || fail "uplink: $(bh --json list)"
 bh list | grep -Eq "^net0 .* $near up$" && bh list | grep -Eq "^red .* eth0@net0$" || fail "list: $(bh list)"
-bh info red | grep -qx "NIC          eth0: 52:54:00:00:00:01 of net0, MTU 1500, VLAN 42, connected" || fail "info: $(bh info red)"
-bh info net0 | grep -qx "uplink       $(uplink), MTU 1500, up" || fail "info: $(bh info net0)"
+bh info red | has -x "NIC          eth0: 52:54:00:00:00:01 of net0, MTU 1500, VLAN 42, connected" || fail "info: $(bh info red)"
+bh info net0 | has -x "uplink       $(uplink), MTU 1500, up" || fail "info: $(bh info net0)"
 for sample in 'bulkhead_nic_connected{guest="red",nic="eth0",driver="net0"} 1' "bulkhead_uplink_up{driver=\"net0\",interface=\"$near\"} 1" \
     'bulkhead_vif_drops_total{guest="red",nic="eth0",driver="net0",cause="forged_mac"} 0' \
     "bulkhead_uplink_drops_total{driver=\"net0\",interface=\"$near\",cause=\"rx_forged\"} 0"; do
-    bh metrics | grep -qxF "$sample" || fail "there is no sample: $sample"
+    bh metrics | has -xF "$sample" || fail "there is no sample: $sample"
 done
-bh metrics | grep -q '^bulkhead_vif_tx_packets_total{guest="red",' || fail "packets are not counted"
+bh metrics | has '^bulkhead_vif_tx_packets_total{guest="red",' || fail "packets are not counted"
 say "list, info, metrics show NICs and uplinks"
 
 bh events >"$RUN/events" &
@@ -330,7 +330,7 @@ completes() { # WANTED WORD...: the last word is what is typed so far
 completes "restart" res
 completes "net0" start net0
 completes "@netdev" log @n
-completes "blk net" bench ""
+completes "blk fair net netfair restart" bench ""
 say "the shell completes commands and names"
 
 bh stop red >/dev/null

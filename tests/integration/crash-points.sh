@@ -16,7 +16,7 @@ bench() {
 # What is left of a build without them.
 for program in blk net; do
     [ "$("$crash/bulkhead-$program" --crash-points | wc -l)" -gt 0 ] || fail "bulkhead-$program has no crash points"
-    if "$BUILD/bulkhead-$program" --crash-points 2>/dev/null | grep -q .; then
+    if "$BUILD/bulkhead-$program" --crash-points 2>/dev/null | has .; then
         fail "the usual bulkhead-$program has crash points"
     fi
 done

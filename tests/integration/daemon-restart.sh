@@ -82,7 +82,7 @@ bh stop blue
 bh start blue
 wait_for 5 grep -q blue "$RUN/events" || fail "events tells nothing"
 kill $events 2>/dev/null || true
-bh metrics | grep -q '^bulkhead' || fail "metrics are not there"
+bh metrics >"$RUN/metrics" && grep -q '^bulkhead' "$RUN/metrics" || fail "metrics are not there"
 bh log g1 >/dev/null && bh log @core >/dev/null && bh log @store >/dev/null || fail "logs are not there"
 [ "$(bh --json list | jq '.domains | length' 2>/dev/null || bh --json list | jq length)" = ${#all[@]} ] || fail "list: $(bh list)"
 say "under the daemon that took over: deaths are rebirths, a guest stops and starts, events, metrics, logs"

@@ -18,19 +18,19 @@ guest short disk0 "$RUN/short.img"
 
 verified_fio other 64M --loops=2 &
 beside=$!
-if qemu-io -f raw -c 'write -P 1 0 4M' "$(uri full)" | grep -q failed; then
+if qemu-io -f raw -c 'write -P 1 0 4M' "$(uri full)" | has failed; then
     fail "control: a write that fits failed"
 fi
 answer=$(timeout 60 qemu-io -f raw -c 'write -P 2 4M 30M' "$(uri full)" 2>&1) && [[ $answer != *failed* ]] &&
     fail "30 MiB fit into 12 MiB: $answer"
 [[ $answer == *"No space left"* || $answer == *"Input/output error"* ]] || fail "a full disk is told as: $answer"
 say "full file system: ${answer##*: }"
-if qemu-io -f raw -c 'read -P 1 0 4M' "$(uri full)" | grep -qE 'failed|verification'; then
+if qemu-io -f raw -c 'read -P 1 0 4M' "$(uri full)" | has -E 'failed|verification'; then
     fail "what was written before is not readable any more"
 fi
 say "what was acknowledged before is still there"
 
-if qemu-io -f raw -c 'read -P 0 12M 1M' "$(uri short)" | grep -qE 'failed|verification'; then
+if qemu-io -f raw -c 'read -P 0 12M 1M' "$(uri short)" | has -E 'failed|verification'; then
     fail "control: a read of the whole image failed"
 fi
 truncate -s 8M "$RUN/short.img"
@@ -38,7 +38,7 @@ answer=$(timeout 60 qemu-io -f raw -c 'read -P 0 12M 1M' "$(uri short)" 2>&1) &&
     fail "a read past the end of a truncated image gave data: $answer"
 [[ $answer == *"Input/output error"* ]] || fail "a truncated image is told as: $answer"
 say "truncated image: ${answer##*: }"
-if qemu-io -f raw -c 'read -P 0 0 1M' "$(uri short)" | grep -qE 'failed|verification'; then
+if qemu-io -f raw -c 'read -P 0 0 1M' "$(uri short)" | has -E 'failed|verification'; then
     fail "the rest of the truncated image is not readable"
 fi
 

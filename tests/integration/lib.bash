@@ -80,6 +80,9 @@ trap at_exit EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# As grep -q, but to the end: a writer that is cut off fails, and the pipe with it.
+has() { grep "$@" >/dev/null; }
+
 need_root() { [ "$(id -u)" -eq 0 ] || fail "needs root: run it as root or with sudo"; }
 
 bh() { "$BIN/bulkhead" --run-dir "$DIR" "$@"; }
@@ -188,7 +191,7 @@ watch_events() {
     wait_for 5 events_come || fail "there are no events: $(cat "$RUN/events")"
 }
 # bulkhead says nothing until something happens: that it listens is seen by its socket.
-events_come() { ls -l "/proc/$watcher/fd" 2>/dev/null | grep -q socket && sleep 0.2; }
+events_come() { ls -l "/proc/$watcher/fd" 2>/dev/null | has socket && sleep 0.2; }
 # told EVENT [jq CONDITION]: how often. happened: at least once.
 told() { jq -s --arg event "$1" "map(select(.event == \$event and (${2:-true}))) | length" "$RUN/events"; }
 happened() { [ "$(told "$@")" -gt 0 ]; }
@@ -306,7 +309,7 @@ never_pings() { ! pings "$1" "$2" 1; }
 helper() { echo "$BUILD/tests/integration/helpers/$1"; }
 
 # listening NAMESPACE PORT
-listening() { on "$1" ss -Hltn "sport = :$2" | grep -q .; }
+listening() { on "$1" ss -Hltn "sport = :$2" | has .; }
 
 # transfer FROM TO ADDRESS MIB [DAMAGED-OFFSET]: TCP with every byte checked; says
 # how many MiB a second.

@@ -39,7 +39,7 @@ scene() {
 }
 scene g1 3
 told_so=$(last_told poisoned)
-echo "$told_so" | grep -q "$last" || fail "the event does not name the block at $last: $told_so"
+echo "$told_so" | has "$last" || fail "the event does not name the block at $last: $told_so"
 cmp -s -n 4096 -i $last:0 "$RUN/a.img" /dev/zero || fail "the block that was refused was written"
 scene g3 4 # one more, which is its limit
 touch "$RUN/enough"

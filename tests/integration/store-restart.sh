@@ -48,7 +48,7 @@ bh kill disk0 >/dev/null
 wait_for 30 reborn disk0 "$was" || fail "disk0 is not reborn"
 qemu-io -f raw -c 'read -P 3 0 64k' "$(uri g2)" >/dev/null || fail "g2's disk after a rebirth"
 bh stop g2
-tree | grep -q '= "g2"' && fail "g2's nodes were left behind"
+tree | has '= "g2"' && fail "g2's nodes were left behind"
 kill -0 $load || fail "g1 saw an error"
 say "after them a guest starts and stops, and a driver domain is reborn"
 
