@@ -16,7 +16,8 @@ void must(int err, const char *what)
 {
     if (err >= 0)
         return;
-    log_line("%s: %s: %s; this driver domain ends", program_invocation_short_name, what, strerrordesc_np(-err));
+    log_line("%s: %s: %s; this driver domain ends", program_invocation_short_name, what,
+             strerrordesc_np(-err));
     exit(1);
 }
 

@@ -226,7 +226,8 @@ static void sleep_on(struct guest *g, struct polled *p, int timeout)
  * processors now, and what is left to write to the store can wait a little. */
 static void stand_back(struct guest *g)
 {
-    struct pollfd news[] = { { .fd = hyp_fd(g->hyp), .events = POLLIN }, { .fd = g->wake_fd, .events = POLLIN } };
+    struct pollfd news[] = { { .fd = hyp_fd(g->hyp), .events = POLLIN },
+                             { .fd = g->wake_fd, .events = POLLIN } };
     pthread_mutex_unlock(&g->lock);
     poll(news, sizeof(news) / sizeof(news[0]), STAND_BACK_MS);
     pthread_mutex_lock(&g->lock);

@@ -136,7 +136,8 @@ static int rig_open_device(const struct core_call_assign *how, int *sock, int *p
         p->extra = pair[1];
         return 0;
     }
-    int32_t error = strncmp(how->path, "/ok", 3) == 0 ? 0 : strncmp(how->path, "/threads", 8) == 0 ? 1 : -ENOENT;
+    bool threads = strncmp(how->path, "/threads", 8) == 0;
+    int32_t error = threads ? 1 : strncmp(how->path, "/ok", 3) == 0 ? 0 : -ENOENT;
     int fd = error < 0 ? -1 : memfd_create("device", MFD_CLOEXEC);
     if (fd >= 0)
         flock(fd, LOCK_EX);

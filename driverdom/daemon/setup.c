@@ -163,7 +163,8 @@ static int open_store(struct daemon *d, char *why, size_t cap)
         log_pump(&d->core_log, LOG_FILE_MAX);
         log_pump(&d->store_process.log, LOG_FILE_MAX);
         snprintf(why, cap, "the store does not answer: %s; see %s/logs/@store.log%s", strerror(-rc),
-                 d->run_dir, d->adopted ? "; what runs goes on; to end it all, kill the process bulkhead-core" : "");
+                 d->run_dir,
+                 d->adopted ? "; what runs goes on; to end it all, kill the process bulkhead-core" : "");
     }
     return rc;
 }

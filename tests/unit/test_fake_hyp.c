@@ -86,7 +86,8 @@ static domid_t next_death(struct hyp *hyp)
 static void spares_inherit(void **state)
 {
     (void)state;
-    struct hyp *fe = fake_hyp_new(1), *be = fake_hyp_new(2), *spare = fake_hyp_new(3), *other = fake_hyp_new(4);
+    struct hyp *fe = fake_hyp_new(1), *be = fake_hyp_new(2);
+    struct hyp *spare = fake_hyp_new(3), *other = fake_hyp_new(4);
     struct hyp_pool *pool;
     struct hyp_map *map, *early;
     assert_int_equal(hyp_pool_create(fe, 2, 4, 0, &pool), 0);

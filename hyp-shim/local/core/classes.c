@@ -27,7 +27,8 @@ static const struct core_class classes[HYP_CLASS_COUNT] = {
                         .memory = 64 * MIB, .files = 1024, .tasks = 64 },
     /* It makes network namespaces, and takes the machine's interfaces into them. */
     [HYP_CLASS_NETDEV] = { .program = "bulkhead-netdev", .memory = 64 * MIB, .files = 1024, .tasks = 64,
-                           .capabilities = CAPABILITY(NET_ADMIN) | CAPABILITY(NET_RAW) | CAPABILITY(SYS_ADMIN) },
+                           .capabilities = CAPABILITY(NET_ADMIN) | CAPABILITY(NET_RAW) |
+                                           CAPABILITY(SYS_ADMIN) },
 };
 
 const struct core_class *core_class(uint32_t class_id)
