@@ -34,9 +34,15 @@ int door_open(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX
     char path[DOOR_PATH_MAX];
     int fd;
 
-    if (dom->door_fd >= 0 || dom->spec.door == POLICY_DOOR_TAP) /* whose door is in a network namespace */
+    if (dom->spec.door == POLICY_DOOR_TAP) /* whose door is in a network namespace */
         return 0;
     path_of(dom, path);
+    if (dom->door_fd >= 0 && !access(path, F_OK))
+        return 0;
+    /* One that was kept for us, by a daemon that was killed while it closed it. */
+    if (dom->door_fd >= 0)
+        close(dom->door_fd);
+    dom->door_fd = -1;
     *strrchr(path, '/') = '\0';
     if (mkdir(path, 0755) && errno != EEXIST) {
         fd = -errno;
