@@ -499,10 +499,8 @@ int backend_store_events(void)
             look_at_everyone();
         if (ev.token[0] == '\0' || strcmp(ev.token, BACKEND_WATCH_PING) == 0)
             heartbeat_asked();
-#ifdef BULKHEAD_CRASH_POINTS
-        else if (strcmp(ev.token, BACKEND_WATCH_CRASH) == 0)
-            crash_node_changed();
-#endif
+        else if (strcmp(ev.token, CRASH_WATCH) == 0)
+            crash_look(backend.store, hyp_domid(backend.hyp));
         else if (strcmp(ev.token, WATCH_OWN) != 0)
             peer_event(ev.token);
         else if (!is_ours(ev.path))
@@ -602,10 +600,8 @@ int backend_init(const struct backend_class *cls, struct hyp *hyp, struct store 
     backend.serial = 0;
     backend.stopping = false;
     int err = heartbeat_init();
-#ifdef BULKHEAD_CRASH_POINTS
     if (err == 0)
-        err = crash_node_watch();
-#endif
+        err = crash_watch(store, hyp_domid(hyp));
     own_root(path);
     return err < 0 ? err : store_watch(store, path, WATCH_OWN);
 }

@@ -141,14 +141,6 @@ void heartbeat_asked(void);
 /* A worker answered: MAIL_PONG. */
 void heartbeat_answered(void);
 
-/* ---------------------------------------------------------------- crashnode.c */
-
-#ifdef BULKHEAD_CRASH_POINTS
-#define BACKEND_WATCH_CRASH "crash"
-int crash_node_watch(void);
-void crash_node_changed(void);
-#endif
-
 /* --------------------------------- nodes.c: writing to our own directory */
 
 struct backend_node {

@@ -39,12 +39,8 @@ int main(int argc, char **argv)
     struct hyp *hyp;
     struct store *store;
 
-#ifdef BULKHEAD_CRASH_POINTS
     if (crash_listed(argc, argv))
         return 0;
-#else
-    (void)argc, (void)argv;
-#endif
     int err = jail_confine(&step);
     must(err, step);
     must(hyp_open(&hyp, NULL), "joining the hypervisor");

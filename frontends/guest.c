@@ -75,23 +75,6 @@ static bool hurry(struct guest *g)
     return moved;
 }
 
-#ifdef BULKHEAD_CRASH_POINTS
-static void crash_path(const struct guest *g, char path[STORE_PATH_MAX])
-{
-    snprintf(path, STORE_PATH_MAX, "/local/domain/%u/crash-point", hyp_domid(g->hyp));
-}
-
-static void arm_crash(struct guest *g)
-{
-    char path[STORE_PATH_MAX], point[64];
-    crash_path(g, path);
-    if (store_read(g->store, STORE_NO_TXN, path, point, sizeof(point)) < 0 || !strcmp(point, g->crash_point))
-        return;
-    memcpy(g->crash_point, point, sizeof(point));
-    crash_arm(point);
-}
-#endif
-
 /* Which node changed does not matter: every device looks at what it needs. */
 static void take_store_events(struct guest *g)
 {
@@ -104,10 +87,8 @@ static void take_store_events(struct guest *g)
         g->gone = true;
     for (struct device *d = g->devices; d && some; d = d->next)
         d->look = true;
-#ifdef BULKHEAD_CRASH_POINTS
     if (some)
-        arm_crash(g);
-#endif
+        crash_look(g->store, hyp_domid(g->hyp));
 }
 
 static void step_devices(struct guest *g, uint64_t now, bool stepped)
@@ -315,12 +296,8 @@ static int add_guest(struct guest **out, const char *attach, struct hyp *hyp, st
         err = hyp_restrict(hyp, HYP_MAY_GRANT | HYP_MAY_EVTCHN);
     if (!err)
         err = hyp_guard_memory_faults(hyp);
-#ifdef BULKHEAD_CRASH_POINTS
-    char path[STORE_PATH_MAX];
-    crash_path(g, path);
     if (!err)
-        err = store_watch(store, path, "crash");
-#endif
+        err = crash_watch(store, hyp_domid(hyp));
     if (!err)
         err = start_thread(g);
     if (err) {

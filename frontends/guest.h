@@ -39,9 +39,6 @@ struct guest {
     bool stop_asked;      /* HYP_EV_STOP came                                    */
     bool gone;            /* the hypervisor or the store is                      */
     bool ready;           /* hyp_ready() was called                              */
-#ifdef BULKHEAD_CRASH_POINTS
-    char crash_point[64]; /* as armed last                                       */
-#endif
 };
 
 /*

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log.h"
+
 /* Of the section, by the linker. Weak: a program may have no point at all. */
 extern const struct crash_point __start_crash_points[] __attribute__((weak, visibility("hidden")));
 extern const struct crash_point __stop_crash_points[] __attribute__((weak, visibility("hidden")));
@@ -44,6 +46,32 @@ int crash_arm(const char *what)
         return 0;
     }
     return length > 0 ? -ENOENT : 0;
+}
+
+static void node_of(domid_t self, char path[STORE_PATH_MAX])
+{
+    snprintf(path, STORE_PATH_MAX, "/local/domain/%u/crash-point", self);
+}
+
+int crash_watch(struct store *st, domid_t self)
+{
+    char path[STORE_PATH_MAX];
+
+    node_of(self, path);
+    return store_watch(st, path, CRASH_WATCH);
+}
+
+void crash_look(struct store *st, domid_t self)
+{
+    static char seen[64];
+    char path[STORE_PATH_MAX], what[sizeof(seen)] = "";
+
+    node_of(self, path);
+    if (store_read(st, STORE_NO_TXN, path, what, sizeof(what)) < 0 || strcmp(what, seen) == 0)
+        return;
+    memcpy(seen, what, sizeof(seen));
+    if (crash_arm(what) < 0)
+        log_line("there is no crash point %s here", what);
 }
 
 const char *crash_name(unsigned i)

@@ -10,7 +10,7 @@
  * "front-"), and stands at one place.
  *
  * Whoever writes NAME or NAME:N to /local/domain/DOMID/crash-point arms that
- * domain; its control thread reads the node and calls crash_arm().  The N-th time
+ * domain: its control thread watches the node and looks at it.  The N-th time
  * (1 when not given) that any thread comes by, the process is gone at once, with
  * nothing flushed and nobody told, as by SIGKILL.
  */
@@ -18,6 +18,10 @@
 #define BULKHEAD_CRASH_H
 
 #include <stdbool.h>
+
+#include "store.h"
+
+#define CRASH_WATCH "crash" /* token of crash_watch() */
 
 #ifdef BULKHEAD_CRASH_POINTS
 
@@ -35,6 +39,10 @@ struct crash_point {
 void crash_pass(const struct crash_point *here);
 /* "NAME" or "NAME:N"; "" disarms. -ENOENT: this program has no such point. */
 int crash_arm(const char *what);
+/* Watches the node of the domain that this process is. */
+int crash_watch(struct store *st, domid_t self);
+/* The node may have changed: arms what it says, once for each change. */
+void crash_look(struct store *st, domid_t self);
 /* The i-th point of this program; NULL past the last. */
 const char *crash_name(unsigned i);
 /* Prints all names, one a line, when the only argument is --crash-points; true:
@@ -44,6 +52,23 @@ bool crash_listed(int argc, char **argv);
 #else
 
 #define CRASH_POINT(text) ((void)0)
+
+static inline int crash_watch(struct store *st, domid_t self)
+{
+    (void)st, (void)self;
+    return 0;
+}
+
+static inline void crash_look(struct store *st, domid_t self)
+{
+    (void)st, (void)self;
+}
+
+static inline bool crash_listed(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    return false;
+}
 
 #endif
 #endif

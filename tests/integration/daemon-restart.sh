@@ -41,9 +41,9 @@ tap_guest blue net0 $NET.2
 wait_for 10 pings red $OUTSIDE || fail "nobody is there to begin with"
 all=(disk0 net0 g1 g2 red blue)
 
-load g1 &
+load g1 32M &
 load1=$!
-load g2 --bsrange=4k-128k --fsync=32 &
+load g2 32M --bsrange=4k-128k --fsync=32 &
 load2=$!
 stream red outside $OUTSIDE 6000 &
 stream=$!

@@ -28,11 +28,7 @@ kill -CONT "$quiet"
 [ "$(incarnation disk0)" = 1 ] && [ "$(hangs disk0)" = 0 ] || fail "control: a driver domain that had nothing to do was taken for hung"
 
 # ---------------------------------------------------------- 2. stopped under load
-load() {
-    local pass=0
-    until [ -e "$RUN/enough" ]; do verified_fio g1 32M --randseed=$((++pass)); done
-}
-load &
+load g1 32M &
 load=$!
 serve_iperf3 blue
 aside red iperf3 -J -c $NET.2 -t 20 >"$RUN/iperf3.json" &

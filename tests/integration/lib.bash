@@ -208,6 +208,16 @@ verified_fio() {
     }
 }
 
+# load GUEST SIZE [fio options] &: the same, again and again until $RUN/enough is there;
+# $RUN/GUEST.passes says how often.
+load() {
+    local pass=0
+    until [ -e "$RUN/enough" ]; do
+        verified_fio "$1" "$2" --randseed=$((++pass)) "${@:3}"
+        echo $pass >"$RUN/$1.passes"
+    done
+}
+
 # ------------------------------------------------------------------- network
 NET=10.77.0 OUTSIDE=10.77.0.254
 

@@ -24,11 +24,7 @@ tap_guest red net0 $NET.1
 tap_guest blue net0 $NET.2
 wait_for 10 pings red $NET.2 || fail "red does not reach blue"
 door=$(info g1 .pid) changes=$(link_file red carrier_changes)
-load() {
-    local pass=0
-    until [ -e "$RUN/enough" ]; do verified_fio g1 32M --randseed=$((++pass)); done
-}
-load &
+load g1 32M &
 load=$!
 file_of() { stat -L -c %i "/proc/$(info "$1" .pid)/exe"; }
 program_file() { stat -c %i "$RUN/programs/bulkhead-$1"; }

@@ -14,11 +14,7 @@ guest g1 disk0 "$RUN/a.img"
 guest g2 disk0 "$RUN/b.img"
 guest g3 disk0 "$RUN/c.img" nbd '' "max-deaths='1'"
 door=$(info g1 .pid)
-load() {
-    local pass=0
-    until [ -e "$RUN/enough" ]; do verified_fio g2 16M --randseed=$((++pass)); done
-}
-load &
+load g2 16M &
 load=$!
 last=$(((32 << 20) - 4096))
 put() { qemu-io -f raw -t none -c "write -P 0x5a $2 4k" "$(uri "$1")" >"$RUN/put" 2>&1; }

@@ -48,15 +48,7 @@ pids() {
 }
 is() { [ "$(info "$1" .state)" = "$2" ]; }
 
-# load GUEST [fio options]: verified, pass after pass, until $RUN/enough is there.
-load() {
-    local pass=0
-    until [ -e "$RUN/enough" ]; do
-        verified_fio "$1" 32M --randseed=$((++pass)) "${@:2}"
-        echo $pass >"$RUN/$1.passes"
-    done
-}
-# stream FROM TO ADDRESS PORT: TCP with every byte checked, again and again until then.
+# stream FROM TO ADDRESS PORT: TCP with every byte checked, again and again until $RUN/enough is there.
 stream() {
     local pass=0
     port=$4

@@ -19,16 +19,9 @@ wait_for 10 pings red $NET.2 || fail "red does not reach blue"
 doors() { for name in g1 g2 red blue; do info $name .pid; done; }
 before=$(doors) changes=$(link_file red carrier_changes)
 
-load() {
-    local pass=0
-    until [ -e "$RUN/enough" ]; do
-        verified_fio "$1" 64M --randseed=$((++pass)) "${@:2}"
-        echo $pass >"$RUN/$1.passes"
-    done
-}
-load g1 &
+load g1 64M &
 workers=($!)
-load g2 --bsrange=4k-64k --fsync=64 &
+load g2 64M --bsrange=4k-64k --fsync=64 &
 workers+=($!)
 serve_iperf3 blue
 aside red iperf3 -J -c $NET.2 -t "$seconds" >"$RUN/iperf3.json" &

@@ -15,7 +15,7 @@ guest_xml g2 disk0 "$RUN/b.img" >"$RUN/g2.xml"
 bh define "$RUN/g2.xml"
 XENSTORED_PATH=$DIR/store.sock xenstore-write -s /tool/mine "kept"
 
-load g1 &
+load g1 32M &
 load=$!
 another_store() { local now; now=$(store_pid) && [ -n "$now" ] && [ "$now" != "$1" ]; }
 same_tree() { tree | diff "$RUN/tree" - >"$RUN/difference"; }
