@@ -20,7 +20,7 @@
 #include "parcel.h"
 #include "rundir.h"
 
-#define NUMBERS_MISSING 3
+#define NUMBERS_MISSING 16
 
 /* ------------------------------------------------------------------ the parcel */
 

@@ -254,6 +254,7 @@ struct daemon {
     unsigned parked;         /* packets in there                                 */
     uint64_t parked_print;   /* of what they hold                                */
     struct state_mark saved[DAEMON_DOMAINS_MAX + 1]; /* the last is the daemon's own */
+    uint64_t turn;           /* the last one that was written down               */
     int state_error;         /* the last complaint                               */
     bool adopted;            /* the core was there before us                     */
     bool core_ended;         /* and everything with it                           */

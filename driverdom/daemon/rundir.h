@@ -22,7 +22,7 @@
 #include "../../policy/policy.h"
 
 #define RUNDIR_CORE_SOCKET "core.sock"
-#define RUNDIR_STATE_MAX   65536u
+#define RUNDIR_STATE_MAX   (4u << 20) /* of all domains together */
 
 struct rundir {
     int fd;          /* the directory, locked: one daemon each               */

@@ -14,6 +14,7 @@
 
 #define STATE_VERSION 1
 #define OWN_NAME      "@bulkheadd" /* no domain's: those begin with a letter or digit */
+#define TURN_NAME     "@turn"      /* the last turn that changed more than one of them */
 
 struct field {
     const char *key;
@@ -232,45 +233,90 @@ static json_t *write_domain(const struct domain *dom)
     return out;
 }
 
-/* Takes the document; true: the file is there. */
-static bool write_file(struct daemon *d, const char *name, json_t *document)
+/* True: the file is there. */
+static bool write_file(struct daemon *d, const char *name, const json_t *document)
 {
-    char *text = document ? json_dumps(document, JSON_COMPACT) : NULL;
+    char *text = json_dumps(document, JSON_COMPACT);
     int rc = text ? rundir_save_state(name, text, strlen(text)) : -ENOMEM;
 
-    json_decref(document);
     free(text);
     if (rc && rc != d->state_error)
         log_say(&d->own_log,
-                "cannot write %s/state/%s.json: %s; if bulkheadd is killed now, the next one starts %s anew",
-                d->run_dir, name, strerror(-rc), name);
+                "cannot write %s/state/%s.json: %s; if bulkheadd is killed now, the next one may start some "
+                "domains anew",
+                d->run_dir, name, strerror(-rc));
     d->state_error = rc;
     return !rc;
 }
 
+/* Where the print of a file that is to be written goes once it was. */
+struct change {
+    struct state_mark *mark;
+    uint64_t print;
+};
+
+static void changed(struct daemon *d, json_t *all, struct change change[], const char *name, json_t *document,
+                    struct state_mark *mark, uint64_t print)
+{
+    change[json_object_size(all)] = (struct change){mark, print};
+    json_object_set_new(document, "turn", json_integer((json_int_t)d->turn + 1));
+    json_object_set_new(all, name, document);
+}
+
+/* What was undefined leaves nothing, in the last turn's file either. */
+static void forget(struct daemon *d, struct state_mark *mark)
+{
+    if (!dom_find(d, mark->name)) {
+        rundir_forget_state(TURN_NAME);
+        rundir_forget_state(mark->name);
+    }
+    *mark = (struct state_mark){.print = 0};
+}
+
+/* All that one turn changed is there at once: a file that holds all of it comes before those of each. */
+static void write_turn(struct daemon *d, json_t *all, const struct change change[])
+{
+    const char *name;
+    json_t *document;
+    size_t i = 0;
+
+    if (json_object_size(all) > 1 && !write_file(d, TURN_NAME, all))
+        return;
+    d->turn++;
+    json_object_foreach (all, name, document) {
+        struct state_mark *mark = change[i].mark;
+
+        if (write_file(d, name, document)) {
+            mark->print = change[i].print;
+            memcpy(mark->name, name, strlen(name) + 1);
+        }
+        i++;
+    }
+}
+
 void state_save(struct daemon *d)
 {
+    static struct change change[DAEMON_DOMAINS_MAX + 1];
     struct state_mark *own = &d->saved[DAEMON_DOMAINS_MAX];
     uint64_t print = STATE_VERSION;
+    json_t *all = json_object();
 
     print_fields(&print, d, own_fields);
-    if (own->print != print && write_file(d, OWN_NAME, write_fields(d, own_fields)))
-        own->print = print;
+    if (own->print != print)
+        changed(d, all, change, OWN_NAME, write_fields(d, own_fields), own, print);
     for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
         const struct domain *dom = &d->domains[g];
         struct state_mark *mark = &d->saved[g];
 
-        if (*mark->name && (!dom->used || strcmp(mark->name, dom->spec.name) != 0)) {
-            if (!dom_find(d, mark->name))
-                rundir_forget_state(mark->name);
-            *mark = (struct state_mark){.print = 0};
-        }
+        if (*mark->name && (!dom->used || strcmp(mark->name, dom->spec.name) != 0))
+            forget(d, mark);
         print = dom->used ? print_of(dom) : 0;
-        if (print == mark->print || !write_file(d, dom->spec.name, write_domain(dom)))
-            continue;
-        mark->print = print;
-        memcpy(mark->name, dom->spec.name, sizeof(mark->name));
+        if (print != mark->print)
+            changed(d, all, change, dom->spec.name, write_domain(dom), mark, print);
     }
+    if (json_object_size(all) > 0)
+        write_turn(d, all, change);
+    json_decref(all);
 }
 
 /* -------------------------------------------------------------------- reading */
@@ -335,10 +381,26 @@ static json_t *read_file(const char *name)
     return document;
 }
 
+/* As the last whole turn had it; the caller's. */
+static json_t *read_latest(struct daemon *d, const char *name, const json_t *turn)
+{
+    json_t *file = read_file(name), *other = json_object_get(turn, name);
+    json_int_t at = json_integer_value(json_object_get(file, "turn"));
+
+    if (json_integer_value(json_object_get(other, "turn")) > at) {
+        json_decref(file);
+        file = json_incref(other);
+        at = json_integer_value(json_object_get(other, "turn"));
+    }
+    if (at > 0 && (uint64_t)at > d->turn)
+        d->turn = (uint64_t)at;
+    return file;
+}
+
 void state_load(struct daemon *d)
 {
     static struct domain before; /* large; one thread */
-    json_t *document = read_file(OWN_NAME);
+    json_t *turn = read_file(TURN_NAME), *document = read_latest(d, OWN_NAME, turn);
 
     if (!read_fields(d, own_fields, document))
         log_say(&d->own_log, "%s/state/" OWN_NAME ".json cannot be read", d->run_dir);
@@ -349,7 +411,7 @@ void state_load(struct daemon *d)
         if (!dom->used)
             continue;
         before = *dom;
-        document = read_file(dom->spec.name);
+        document = read_latest(d, dom->spec.name, turn);
         if (!read_domain(dom, document)) {
             *dom = before;
             log_say(&d->own_log, "%s: there is no word of how it ran: it counts as not started",
@@ -357,4 +419,5 @@ void state_load(struct daemon *d)
         }
         json_decref(document);
     }
+    json_decref(turn);
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * state.h - what the daemon knows of the domains that run, in RUN/state/NAME.json:
- * written whole or not at all at every turn that changed it, so that a daemon
- * that was killed at any instruction can be followed by another.
+ * written at every turn that changed it, so that a daemon that was killed at any
+ * instruction can be followed by another.  A turn is there whole or not at all, also
+ * when it changed several domains: a device that a driver domain has, and the guest
+ * whose it is, are told together.
  *
  * Definitions are not in there (RUN/domains has them), and nothing that the core
  * or the store can be asked.  Times are CLOCK_MONOTONIC: the files mean nothing

@@ -55,6 +55,7 @@ static int end(void **state)
     log_forget(&next.own_log);
     rundir_forget_state("g1");
     rundir_forget_state("@bulkheadd");
+    rundir_forget_state("@turn");
     return rmdir("logs") || rmdir("state") || chdir("/") || rmdir(dir);
 }
 
@@ -157,7 +158,7 @@ static void spoil(const char *what, const char *by)
 {
     size_t bytes;
     char *text = rundir_read_state("g1", &bytes), *at;
-    char other[RUNDIR_STATE_MAX];
+    static char other[65536];
 
     assert_non_null(text);
     text[bytes] = '\0';
@@ -165,7 +166,60 @@ static void spoil(const char *what, const char *by)
     assert_non_null(at);
     snprintf(other, sizeof(other), "%.*s%s%s", (int)(at - text), text, by, at + strlen(what));
     assert_int_equal(rundir_save_state("g1", other, strlen(other)), 0);
+    rundir_forget_state("@turn"); /* which has it unspoilt */
     free(text);
+}
+
+/* Killed when a turn had been written down in part: all of it counts, or nothing. */
+static void a_turn_is_whole(void **state)
+{
+    struct domain *dom = define(&d, guest_xml), *got = define(&next, guest_xml);
+    size_t bytes;
+    char *before, *own;
+
+    (void)state;
+    fill(dom);
+    d.keeper.domid = 4;
+    state_save(&d);
+    before = rundir_read_state("g1", &bytes);
+    assert_non_null(before);
+    dom->vbd[1].number = 34;
+    d.keeper.domid = 5;
+    state_save(&d);
+    assert_int_equal(rundir_save_state("g1", before, bytes), 0); /* as if it had not come to this one */
+    state_load(&next);
+    assert_int_equal(got->vbd[1].number, 34);
+    assert_int_equal(next.keeper.domid, 5);
+    free(before);
+
+    /* The control: the next turn changes one file, which is newer than what the turn before said. */
+    dom->vbd[1].number = 35;
+    state_save(&d);
+    state_load(&next);
+    assert_int_equal(got->vbd[1].number, 35);
+
+    /* The next daemon's turns come after those of the last. */
+    got->vbd[1].number = 36;
+    state_save(&next);
+    own = rundir_read_state("g1", &bytes);
+    assert_non_null(own);
+    state_load(&d);
+    assert_int_equal(dom->vbd[1].number, 36);
+    free(own);
+}
+
+static void what_was_undefined_does_not_come_back(void **state)
+{
+    struct domain *dom = define(&d, guest_xml), *got;
+
+    (void)state;
+    fill(dom);
+    state_save(&d); /* its file, and the turn's */
+    dom->used = false;
+    state_save(&d);
+    got = define(&next, guest_xml);
+    state_load(&next);
+    assert_int_equal(got->domid, 0);
 }
 
 static void what_cannot_be_right_is_not_believed(void **state)
@@ -208,7 +262,7 @@ int main(void)
         T(what_is_written_is_read),
         T(only_what_changed_is_written),
         T(what_is_undefined_is_forgotten),
-        T(what_cannot_be_right_is_not_believed),
+        T(what_cannot_be_right_is_not_believed), T(a_turn_is_whole), T(what_was_undefined_does_not_come_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
