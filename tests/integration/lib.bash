@@ -51,6 +51,7 @@ stack_stop() {
 
 at_exit() {
     local status=$? job
+    trap '' INT TERM # `timeout` sends its signal twice; what is begun here is finished
     for job in $(jobs -p); do
         [ "$job" = "$daemon" ] || kill "$job" 2>/dev/null || true
     done

@@ -77,6 +77,13 @@ libvirt_enter() {
             mount --bind "$1/cache" /var/cache/libvirt
             mount --bind "$1/run" /run
             mount -t sysfs none /sys # of this network namespace
+            # Where QEMU may not use a KVM that libvirtd may, libvirtd looks at each define anew what QEMU can do.
+            if [ -c /dev/kvm ]; then
+                mkdir "$1/kvm"
+                mount -t tmpfs kvm "$1/kvm"
+                mknod -m 666 "$1/kvm/kvm" c 10 232
+                mount --bind "$1/kvm/kvm" /dev/kvm
+            fi
             ip link set lo up
             touch "$1/entered"
             while :; do sleep 1000; done' - "$LIBVIRT" </dev/null >"$LIBVIRT/space.log" 2>&1 &

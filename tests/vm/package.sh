@@ -32,7 +32,7 @@ said=$(spaces_of_its_own bash "$RUN/lay" "$RUN" 2>&1) || skip "no layer can be l
 make -C "$SOURCE" MAKEFLAGS= BUILD="$RUN/build" deb >"$RUN/deb.log" 2>&1 || { tail -n 20 "$RUN/deb.log" >&2; fail "make deb"; }
 mv "$RUN"/build/deb/*.deb "$RUN/debs"
 rm -rf "$RUN/build"
-ours=$(ls "$RUN"/debs/bulkhead_*.deb) dev=$(ls "$RUN"/debs/libbulkhead-dev_*.deb)
+ours=$(ls "$RUN"/debs/bulkhead_*.deb)
 
 dpkg-deb -x "$ours" "$RUN/open"
 needs=$(dpkg-deb -f "$ours" Depends)
@@ -120,16 +120,19 @@ for change in 's|/sbin/bulkheadd|/sbin/no-such-program|' 's|^KillMode=|KillMood=
 done
 # render PAGE: what man has to say of it. -l: it is not looked up; a cat page is not made.
 render() { man --warnings=w -E UTF-8 -l -Tutf8 -Z "$1" 2>&1 >/dev/null; }
+# From the package itself: a container's dpkg may be told to install no manuals.
+dpkg-deb -x "$ours" /tmp/open
+man=/tmp/open/usr/share/man
 for page in man1/bulkhead.1 man8/bulkheadd.8 man5/bulkhead-xml.5; do
-    said=$(render /usr/share/man/$page.gz) || fail "$page: $said"
+    said=$(render $man/$page.gz) || fail "$page: $said"
     [ -z "$said" ] || fail "$page: $said"
-    ! zcat /usr/share/man/$page.gz | has '@[A-Z]*@' || fail "$page has something in it that was not filled in"
+    ! zcat $man/$page.gz | has '@[A-Z]*@' || fail "$page has something in it that was not filled in"
 done
-{ zcat /usr/share/man/man1/bulkhead.1.gz; echo '.NOSUCHMACRO'; } >/tmp/spoilt.1
+{ zcat $man/man1/bulkhead.1.gz; echo '.NOSUCHMACRO'; } >/tmp/spoilt.1
 [ -n "$(render /tmp/spoilt.1)" ] || fail "control: man has nothing to say of a macro that there is not"
 # Each option of the two commands is in their manuals.
 for page in bulkhead.1 bulkheadd.8; do
-    man -l -Tascii -P cat /usr/share/man/man?/$page.gz | sed 's/.\x08//g' >/tmp/page
+    man -l -Tascii -P cat $man/man?/$page.gz | sed 's/.\x08//g' >/tmp/page
     for option in $("${page%.*}" --help | grep -oE -e '--[a-z-]+' | sort -u | grep -vxe --help); do
         has -e "$option" /tmp/page || fail "$page does not know $option"
     done
@@ -186,8 +189,10 @@ before=$(pids)
 owner=$(stat -c %u /run/bulkhead)
 quietly dpkg -i "$ours"
 [ "$(stat -c %u /run/bulkhead)" = "$owner" ] || fail "an upgrade took the run directory away from bulkheadd"
-kill -9 $daemon
-wait $daemon 2>/dev/null || true
+{
+    kill -9 $daemon
+    wait $daemon || true
+} 2>/dev/null
 serve
 quietly unit_starts bulkhead-domains
 [ "$(pids)" = "$before" ] || fail "an upgrade stopped what ran: $before became $(pids)"
@@ -231,4 +236,8 @@ umount -l /tmp/old
 cd /
 exec bash /tmp/inside
 BOOT
-spaces_of_its_own bash "$RUN/boot" "$RUN" || fail "see above"
+spaces_of_its_own bash "$RUN/boot" "$RUN" &
+machine=$!
+switch_off() { kill -9 "$machine" 2>/dev/null || true; } # and all that runs in it
+endings+=(switch_off)
+wait "$machine" || fail "see above"
