@@ -93,7 +93,9 @@ enum hyp_event_kind {
     HYP_EV_DEVICE,    /* domid, device, error: an assigned device was opened
                        * (error 0: hyp_device_acquire() will succeed) or not
                        * (negative errno).  Sent to its driver domain (only
-                       * success) and to the toolstack                       */
+                       * success) and to the toolstack.  To a driver domain that
+                       * has asked for it already the descriptor comes along, and
+                       * is lost when the next event is taken first          */
     HYP_EV_STOP,      /* asked to finish work in flight, then exit           */
     HYP_EV_READY,     /* domid called hyp_ready(); toolstack only            */
 };

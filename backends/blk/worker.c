@@ -274,6 +274,7 @@ static void *worker_main(void *arg)
     blk_sched_init(&w->sched);
     w->start_error = uring_open(&w->uring, &w->sched.done, &w->start_step);
     sem_post(&w->started);
+    uring_warm(&w->uring);
     serve(w);
     uring_close(&w->uring);
     return NULL;
