@@ -374,16 +374,6 @@ struct hyp_holding {
 };
 int hyp_domain_holding(struct hyp *hyp, domid_t domid, unsigned n, struct hyp_holding *out);
 
-/*
- * The n-th link text of /proc/PID/fd or /proc/PID/ns as the kernel tells it,
- * with its number or name: "7 pipe:[1234]", "user user:[40265]".
- * -ENOENT past the last; -ESRCH no process.
- */
-enum hyp_proc_dir { HYP_PROC_FD = 1, HYP_PROC_NS };
-#define HYP_LINK_MAX 128
-int hyp_domain_proc(struct hyp *hyp, domid_t domid, enum hyp_proc_dir dir,
-                    unsigned n, char out[HYP_LINK_MAX]);
-
 #define HYP_DEVICE_RDONLY (1u << 0)
 #define HYP_DEVICE_DIRECT (1u << 1) /* O_DIRECT                              */
 #define HYP_PATH_MAX 1024
@@ -451,7 +441,6 @@ struct hyp_ops {
     int (*domain_info)(struct hyp *, domid_t, struct hyp_domain_info *);
     int (*domain_next)(struct hyp *, domid_t, struct hyp_domain_info *);
     int (*domain_holding)(struct hyp *, domid_t, unsigned, struct hyp_holding *);
-    int (*domain_proc)(struct hyp *, domid_t, enum hyp_proc_dir, unsigned, char *);
     int (*device_assign)(struct hyp *, domid_t, uint32_t, const char *, unsigned);
     int (*device_release)(struct hyp *, domid_t, uint32_t);
     int (*end)(struct hyp *);

@@ -421,18 +421,6 @@ static int client_domain_holding(struct hyp *hyp, domid_t domid, unsigned n, str
     return err;
 }
 
-static int client_domain_proc(struct hyp *hyp, domid_t domid, enum hyp_proc_dir dir, unsigned n, char *out)
-{
-    struct core_call_proc call = { .h.op = CORE_OP_DOMAIN_PROC, .domid = domid, .dir = dir, .n = n };
-    struct core_reply reply;
-    int err = simple_call(of(hyp), &call.h, sizeof(call), &reply);
-    if (err == 0) {
-        memcpy(out, reply.u.link, HYP_LINK_MAX);
-        out[HYP_LINK_MAX - 1] = '\0';
-    }
-    return err;
-}
-
 static int client_device_assign(struct hyp *hyp, domid_t domid, uint32_t device, const char *path,
                                 unsigned flags)
 {
@@ -552,7 +540,6 @@ const struct hyp_ops client_ops = {
     .domain_info = client_domain_info,
     .domain_next = client_domain_next,
     .domain_holding = client_domain_holding,
-    .domain_proc = client_domain_proc,
     .device_assign = client_device_assign,
     .device_release = client_device_release,
     .end = client_end,

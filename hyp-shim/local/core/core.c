@@ -38,7 +38,6 @@ static const struct {
     [CORE_OP_DOMAIN_DESTROY] = { domain_call_order, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
     [CORE_OP_DOMAIN_INFO]    = { inspect_call_info, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
     [CORE_OP_DOMAIN_HOLDING] = { inspect_call_holding, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
-    [CORE_OP_DOMAIN_PROC]    = { inspect_call_proc, sizeof(struct core_call_proc), HYP_MAY_CONTROL },
     [CORE_OP_DEVICE_ASSIGN]  = { device_call_assign, sizeof(struct core_call_assign), HYP_MAY_CONTROL },
     [CORE_OP_DEVICE_RELEASE] = { device_call_release, sizeof(struct core_call_device), HYP_MAY_CONTROL },
     [CORE_OP_PARCEL]         = { toolstack_call_parcel, sizeof(struct core_call), HYP_MAY_CONTROL },

@@ -316,7 +316,7 @@ void helper_reap(struct core *core);
 
 /* ----------------------------------------------------------------- inspect.c */
 
-call_handler inspect_call_info, inspect_call_holding, inspect_call_proc;
+call_handler inspect_call_info, inspect_call_holding;
 
 /* ----------------------------------------------------------------- classes.c */
 
