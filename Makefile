@@ -47,10 +47,14 @@ BACK_SRC   := $(wildcard backends/*.c)
 BLK_SRC    := $(wildcard backends/blk/*.c)
 NET_SRC    := $(wildcard backends/net/*.c)
 TAP_SRC    := $(filter-out %/tap.c,$(wildcard frontends/door/tap*.c))
+FRAME_SRC  := frontends/door/frame.c
+VHOST_SRC  := $(filter-out %/main.c,$(wildcard frontends/door/vhost_user/*.c))
+LIBVIRT_SRC := $(filter-out %/main.c,$(wildcard deploy/libvirt/*.c))
 FRONT_SRC  := $(wildcard frontends/*.c)
 POLICY_SRC := $(wildcard policy/*.c)
 DAEMON_SRC := $(filter-out %/main.c,$(wildcard driverdom/daemon/*.c))
 CLI_SRC    := $(filter-out %/main.c,$(wildcard deploy/cli/*.c))
+CONVERT_SRC := $(wildcard deploy/cli/convert*.c)
 BENCH_SRC  := $(wildcard tests/bench/*.c)
 FAKE_SRC   := tests/fake_hyp.c
 
@@ -62,7 +66,7 @@ PLUGIN   := $(BUILD)/nbdkit-bulkhead-plugin.so
 
 PROGRAMS := $(BUILD)/bulkheadd $(BUILD)/bulkhead $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store \
             $(BUILD)/bulkhead-netdev $(BUILD)/bulkhead-blk $(BUILD)/bulkhead-net $(BUILD)/bulkhead-nbd \
-            $(BUILD)/bulkhead-tap $(BUILD)/blkfront-example $(BUILD)/netfront-example
+            $(BUILD)/bulkhead-tap $(patsubst %,$(BUILD)/bulkhead-vhost,$(wildcard frontends/door/vhost_user/main.c)) $(patsubst %,$(BUILD)/bulkhead-libvirt,$(wildcard deploy/libvirt/main.c)) $(BUILD)/blkfront-example $(BUILD)/netfront-example
 # In a sanitizer build only what can be watched is built.
 ifdef SAN
 TARGETS  := $(ALL_A)
@@ -93,7 +97,7 @@ STATIC   := $(if $(SAN),,-static-pie)
 
 $(SHIM_A):  $(call obj,$(SHIM_SRC))
 $(FRONT_A): $(call obj,$(FRONT_SRC) $(SHIM_SRC))
-$(ALL_A):   $(call obj,$(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(NETDEV_SRC) $(BACK_SRC) $(BLK_SRC) $(NET_SRC) $(FRONT_SRC) $(TAP_SRC) $(POLICY_SRC) $(DAEMON_SRC) $(CLI_SRC) $(BENCH_SRC) $(FAKE_SRC))
+$(ALL_A):   $(call obj,$(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(NETDEV_SRC) $(BACK_SRC) $(BLK_SRC) $(NET_SRC) $(FRONT_SRC) $(TAP_SRC) $(FRAME_SRC) $(VHOST_SRC) $(POLICY_SRC) $(DAEMON_SRC) $(CLI_SRC) $(LIBVIRT_SRC) $(BENCH_SRC) $(FAKE_SRC))
 %.a:
 	@rm -f $@
 	$(AR) rcs $@ $^
@@ -108,14 +112,18 @@ $(BUILD)/bulkhead-net: $(call obj,driverdom/net.c driverdom/serve.c $(BACK_SRC) 
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $(filter-out %/wrapped,$^) $(DPDK_LINK) -lseccomp
 $(BUILD)/bulkhead-netdev: $(call obj,hyp-shim/local/netdev/main.c $(NETDEV_SRC)) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
-$(BUILD)/bulkhead-tap: $(call obj,frontends/door/tap.c $(TAP_SRC)) $(FRONT_A)
+$(BUILD)/bulkhead-tap: $(call obj,frontends/door/tap.c $(TAP_SRC) $(FRAME_SRC)) $(FRONT_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
+$(BUILD)/bulkhead-vhost: $(call obj,frontends/door/vhost_user/main.c $(VHOST_SRC) $(FRAME_SRC)) $(FRONT_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $^ -lseccomp
+$(BUILD)/bulkhead-libvirt: $(call obj,deploy/libvirt/main.c $(LIBVIRT_SRC) deploy/cli/connection.c $(CONVERT_SRC) policy/text.c) $(SHIM_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lvirt -lxml2 -ljansson
 $(BUILD)/bulkhead-nbd: $(call obj,frontends/door/nbd.c) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lseccomp
 $(BUILD)/bulkheadd: $(call obj,driverdom/daemon/main.c $(DAEMON_SRC) $(POLICY_SRC)) $(SHIM_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lxml2 -ljansson -lseccomp -lcap-ng
-$(BUILD)/bulkhead: $(call obj,deploy/cli/main.c $(CLI_SRC) $(BENCH_SRC)) $(FRONT_A)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljansson -luring -lseccomp
+$(BUILD)/bulkhead: $(call obj,deploy/cli/main.c $(CLI_SRC) policy/text.c $(BENCH_SRC)) $(FRONT_A)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljansson -lxml2 -luring -lseccomp
 $(BUILD)/%-example: $(OBJ)/frontends/example/%-example.o $(FRONT_A)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -lseccomp
 
@@ -141,7 +149,7 @@ $(OBJ)/%.o: %.c
 # ---- tests ------------------------------------------------------------------
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 INTEG_C  := $(patsubst tests/integration/%.c,$(BUILD)/tests/integration/%,$(wildcard tests/integration/*.c))
-TEST_LIBS := -lcmocka -luring -lseccomp -lxml2 -ljansson -lcap-ng -lxenstore
+TEST_LIBS := -lcmocka -luring -lseccomp -lxml2 -ljansson -lcap-ng -lxenstore -Wl,--as-needed -lvirt -Wl,--no-as-needed
 $(BUILD)/tests/unit/test_net%: $(OBJ)/tests/unit/test_net%.o $(ALL_A) backends/net/wrapped
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $(filter-out %/wrapped,$^) $(DPDK_LINK) $(TEST_LIBS)
@@ -169,6 +177,10 @@ $(BUILD)/tests/integration/helpers/slowfs: $(OBJ)/tests/integration/helpers/slow
 $(BUILD)/tests/integration/helpers/unfenced_core: $(call obj,tests/integration/helpers/unfenced_core.c hyp-shim/local/core/main.c $(CORE_SRC))
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(STATIC) -Wl,--wrap=flock -o $@ $^
+# A request to bulkheadd, from a script.
+$(BUILD)/tests/integration/helpers/ask: $(OBJ)/tests/integration/helpers/ask.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -ljansson
 $(BUILD)/tests/integration/test_confine: | $(BUILD)/tests/integration/helpers/confine_probe $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store
 $(BUILD)/tests/integration/test_netdev: | $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store $(BUILD)/bulkhead-netdev
 
@@ -181,7 +193,7 @@ unit: $(UNIT)
 
 # ---- fuzzing: libFuzzer, every source built anew with coverage ---------------
 FUZZ     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SRC := $(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(BACK_SRC) $(BLK_SRC) $(NET_SRC) $(FRONT_SRC) $(POLICY_SRC) $(DAEMON_SRC) $(FAKE_SRC)
+FUZZ_SRC := $(SHIM_SRC) $(CORE_SRC) $(STORE_SRC) $(BACK_SRC) $(BLK_SRC) $(NET_SRC) $(FRONT_SRC) $(VHOST_SRC) $(FRAME_SRC) $(POLICY_SRC) $(CONVERT_SRC) $(DAEMON_SRC) $(FAKE_SRC)
 FUZZ_CFLAGS := -std=c17 $(WARN) -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -pthread
 FUZZ_SECONDS ?= 10
 fobj = $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(1))
@@ -215,6 +227,7 @@ help:
 	@echo 'make tcb          lines of code of each part'
 	@echo 'make tidy         clang-tidy'
 	@echo 'make install      into DESTDIR=$(DESTDIR) PREFIX=$(PREFIX); uninstall'
+	@echo 'make deb          a Debian package, into $(BUILD)/deb'
 	@echo 'make clean        remove $(BUILD)/'
 	@echo 'CRASH=1           with any of these: a build for tests, with crash points, into $(BUILD)-crash/'
 demo:
@@ -231,34 +244,56 @@ tcb:
 	@deploy/tcb
 
 TIDY_SRC := $(filter-out tests/vm/%,$(wildcard hyp-shim/*.c hyp-shim/*/*.c hyp-shim/*/*/*.c backends/*.c backends/*/*.c \
-            frontends/*.c frontends/*/*.c driverdom/*.c driverdom/*/*.c policy/*.c deploy/cli/*.c tests/*.c tests/*/*.c))
+            frontends/*.c frontends/*/*.c frontends/*/*/*.c driverdom/*.c driverdom/*/*.c policy/*.c deploy/cli/*.c deploy/libvirt/*.c tests/*.c tests/*/*.c))
 tidy:
 	@printf '%s\n' $(TIDY_SRC) | xargs -P $(or $(JOBS),2) -n 4 sh -c \
 	  'clang-tidy --quiet "$$@" -- $(subst ','\'',$(CPPFLAGS) $(DPDK_INC)) -std=c17 -pthread 2>/dev/null' tidy
 
-LIBEXEC  := $(DESTDIR)$(PREFIX)/libexec/bulkhead
-INSTALLED = bin/bulkhead sbin/bulkheadd libexec/bulkhead lib/libbulkhead.a lib/libbulkhead.so lib/libbulkhead.so.0 \
-            lib/pkgconfig/bulkhead-blkfront.pc lib/pkgconfig/bulkhead-netfront.pc include/bulkhead share/bulkhead share/bash-completion/completions/bulkhead
+# Where libvirt and systemd look; both know /usr/local as well, but libvirt's hooks are in /etc alone.
+SYSCONFDIR ?= /etc
+UNITDIR   ?= $(PREFIX)/lib/systemd/system
+LIBEXEC   := $(PREFIX)/libexec/bulkhead
+HOOK      := $(SYSCONFDIR)/libvirt/hooks/qemu.d/bulkhead
+UNITS     := bulkheadd.service bulkhead-domains.service bulkhead-libvirt.service
+MANUALS   := man1/bulkhead.1 man8/bulkheadd.8 man5/bulkhead-xml.5
+INSTALLED  = bin/bulkhead sbin/bulkheadd libexec/bulkhead lib/libbulkhead.a lib/libbulkhead.so lib/libbulkhead.so.0 \
+             lib/pkgconfig/bulkhead-blkfront.pc lib/pkgconfig/bulkhead-netfront.pc include/bulkhead share/bulkhead \
+             share/bash-completion/completions/bulkhead lib/sysusers.d/bulkhead.conf lib/tmpfiles.d/bulkhead.conf \
+             $(MANUALS:%=share/man/%)
+# place FROM TO: as FROM is, with what only an installation knows filled in.
+place = install -d $(DESTDIR)$(dir $(2)) && sed 's|@PREFIX@|$(PREFIX)|g; s|@LIBEXEC@|$(LIBEXEC)|g; s|@VERSION@|$(VERSION)|g' $(1) > $(DESTDIR)$(2)
 install: all
 	install -D -m 755 $(BUILD)/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
 	install -D -m 755 $(BUILD)/bulkheadd $(DESTDIR)$(PREFIX)/sbin/bulkheadd
-	install -d $(LIBEXEC)
-	install -m 755 $(addprefix $(BUILD)/bulkhead-,core store netdev blk net nbd tap) $(LIBEXEC)
-	install -m 644 $(PLUGIN) $(LIBEXEC)
+	install -d $(DESTDIR)$(LIBEXEC)
+	install -m 755 $(addprefix $(BUILD)/bulkhead-,core store netdev blk net nbd tap vhost libvirt) deploy/systemd/start-domains $(DESTDIR)$(LIBEXEC)
+	install -m 644 $(PLUGIN) $(DESTDIR)$(LIBEXEC)
 	install -D -m 644 $(FRONT_A) $(DESTDIR)$(PREFIX)/lib/libbulkhead.a
 	install -m 644 $(FRONT_SO) $(DESTDIR)$(PREFIX)/lib/libbulkhead.so.0
 	ln -sf libbulkhead.so.0 $(DESTDIR)$(PREFIX)/lib/libbulkhead.so
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/bulkhead frontends/include/bulkhead/*.h
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	for lib in blkfront netfront; do \
-	  sed 's|@PREFIX@|$(PREFIX)|g; s|@VERSION@|$(VERSION)|g' frontends/bulkhead-$$lib.pc.in \
-	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/bulkhead-$$lib.pc || exit 1; \
-	done
+	$(foreach lib,blkfront netfront,$(call place,frontends/bulkhead-$(lib).pc.in,$(PREFIX)/lib/pkgconfig/bulkhead-$(lib).pc) &&) true
+	$(foreach unit,$(UNITS),$(call place,deploy/systemd/$(unit),$(UNITDIR)/$(unit)) &&) true
+	$(foreach page,$(MANUALS),$(call place,deploy/man/$(notdir $(page)),$(PREFIX)/share/man/$(page)) &&) true
+	install -D -m 644 deploy/systemd/bulkhead.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/bulkhead.conf
+	install -D -m 644 deploy/systemd/bulkhead.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/bulkhead.conf
+	$(call place,deploy/libvirt/qemu-hook,$(HOOK)) && chmod 755 $(DESTDIR)$(HOOK)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bulkhead policy/bulkhead.rng
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bulkhead/examples deploy/examples/*.xml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions deploy/completions/bulkhead
 uninstall:
-	rm -rf $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
+	rm -rf $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED)) $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) $(DESTDIR)$(HOOK)
+
+# A Debian package, and one for developers, into $(BUILD)/deb. Made in a copy of the tree, where debian/ is
+# deploy/debian.
+.PHONY: deb
+deb:
+	rm -rf $(BUILD)/deb
+	mkdir -p $(BUILD)/deb/bulkhead
+	tar -cf - --exclude-vcs --exclude='./build*' --exclude='./$(BUILD)' . | tar -C $(BUILD)/deb/bulkhead -xf -
+	cp -a deploy/debian $(BUILD)/deb/bulkhead/debian
+	cd $(BUILD)/deb/bulkhead && env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u BUILD -u PREFIX -u DESTDIR dpkg-buildpackage -b -us -uc
+	rm -rf $(BUILD)/deb/bulkhead
 
 .SECONDARY:
 clean:

@@ -20,12 +20,17 @@
 static pthread_mutex_t guests_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct guest *guests;
 
-void guest_wake(struct guest *g)
+static void ring_eventfd(int fd)
 {
     uint64_t one = 1;
     /* Can fail only when the counter is full, and then it is readable too. */
-    ssize_t n = write(g->wake_fd, &one, sizeof(one));
+    ssize_t n = write(fd, &one, sizeof(one));
     (void)n;
+}
+
+void guest_wake(struct guest *g)
+{
+    ring_eventfd(g->wake_fd);
 }
 
 /* -------------------------------------------------------------------- news */
@@ -108,6 +113,14 @@ static void step_devices(struct guest *g, uint64_t now, bool stepped)
     }
     if (stepped || g->gone)
         pthread_cond_broadcast(&g->changed);
+}
+
+static void tell_end(struct guest *g)
+{
+    if (g->end_fd < 0 || g->end_told || !(g->stop_asked || g->gone))
+        return;
+    ring_eventfd(g->end_fd);
+    g->end_told = true;
 }
 
 /* Without the lock: what it calls may call us. A device cannot go away meanwhile,
@@ -229,6 +242,7 @@ static void *control(void *arg)
         take_store_events(g);
         uint64_t now = queue_now();
         step_devices(g, now, moved);
+        tell_end(g);
         tell_news(g);
         if (g->ending)
             break;
@@ -282,6 +296,7 @@ static int add_guest(struct guest **out, const char *attach, struct hyp *hyp, st
     }
     g->hyp = hyp;
     g->store = store;
+    g->end_fd = -1;
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -346,6 +361,32 @@ int guest_get(struct guest **out, const char *attach, bool keep)
     pthread_mutex_unlock(&guests_lock);
     if (!err)
         *out = g;
+    return err;
+}
+
+void guest_tell_end(struct guest *g, int fd)
+{
+    pthread_mutex_lock(&g->lock);
+    g->end_fd = fd;
+    g->end_told = false;
+    pthread_mutex_unlock(&g->lock);
+    guest_wake(g);
+}
+
+enum guest_end guest_end(struct guest *g)
+{
+    pthread_mutex_lock(&g->lock);
+    enum guest_end end = g->gone ? GUEST_GONE : g->stop_asked ? GUEST_STOP : GUEST_STAYS;
+    pthread_mutex_unlock(&g->lock);
+    return end;
+}
+
+int guest_ready(struct guest *g)
+{
+    pthread_mutex_lock(&g->lock);
+    int err = g->ready ? 0 : hyp_ready(g->hyp);
+    g->ready |= err == 0;
+    pthread_mutex_unlock(&g->lock);
     return err;
 }
 

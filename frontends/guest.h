@@ -39,6 +39,8 @@ struct guest {
     bool stop_asked;      /* HYP_EV_STOP came                                    */
     bool gone;            /* the hypervisor or the store is                      */
     bool ready;           /* hyp_ready() was called                              */
+    int end_fd;           /* eventfd of guest_tell_end(); not ours; -1           */
+    bool end_told;
 };
 
 /*
@@ -51,6 +53,15 @@ void guest_put(struct guest *g);
 /* Makes a guest of an open handle and store, which it then owns, in refusal too.
  * For guest_get() and for tests. */
 int guest_new(struct guest **out, const char *attach, struct hyp *hyp, struct store *store);
+
+/*
+ * For a program that may be a guest without devices.  What ends it; fd, an eventfd, is
+ * readable from then on.  And: it serves what there is, the toolstack may know.
+ */
+enum guest_end { GUEST_STAYS, GUEST_STOP, GUEST_GONE };
+void guest_tell_end(struct guest *g, int fd);
+enum guest_end guest_end(struct guest *g);
+int guest_ready(struct guest *g);
 
 /* Makes the control thread look at every device. */
 void guest_wake(struct guest *g);

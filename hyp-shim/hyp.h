@@ -310,6 +310,7 @@ enum hyp_class {
     HYP_CLASS_NET,       /* driver domain, NICs                              */
     HYP_CLASS_TAP,       /* guest behind TAP doors                           */
     HYP_CLASS_NETDEV,    /* local: keeper of the machine's network interfaces */
+    HYP_CLASS_VHOST,     /* guest behind vhost-user sockets                  */
     HYP_CLASS_COUNT
 };
 

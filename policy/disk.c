@@ -14,7 +14,7 @@
 static const char *const children[] = {"driver", "source", "backenddomain", "target", "readonly", NULL};
 static const char *const driver_attrs[] = {"name", "type", "cache", "queues", NULL};
 
-static int target_number(const char *dev, unsigned *devid)
+int disk_number(const char *dev, unsigned *devid)
 {
     const char *letter = !strncmp(dev, "vd", 2) ? dev + 2 : !strncmp(dev, "xvd", 3) ? dev + 3 : "";
 
@@ -31,7 +31,7 @@ static int read_target(struct reader *r, xmlNode *node, struct domain_spec *spec
 
     if (!target || reader_attr(target, "dev", disk->dev, sizeof(disk->dev)) == -ENOENT)
         return reader_refuse(r, reader_line(node), "this <disk> has no <target dev='...'/>");
-    if (target_number(disk->dev, &disk->devid))
+    if (disk_number(disk->dev, &disk->devid))
         return reader_refuse(r, reader_line(target), "target dev must be vda to vdp");
     for (unsigned i = 0; i < spec->ndisks; i++)
         if (spec->disks[i].devid == disk->devid)
@@ -63,12 +63,23 @@ static int read_path(struct reader *r, xmlNode *node, struct policy_disk *disk)
     return 0;
 }
 
+int disk_read_cache(struct reader *r, xmlNode *node, struct policy_disk *disk)
+{
+    char text[32];
+
+    if (reader_attr(node, "cache", text, sizeof(text)) == -ENOENT)
+        return 0;
+    if (strcmp(text, "none") != 0 && strcmp(text, "writeback") != 0)
+        return reader_refuse(r, reader_line(node), "cache of %s must be 'none' or 'writeback'", disk->dev);
+    disk->direct = !strcmp(text, "none");
+    return 0;
+}
+
 /* Attributes that change nothing here are told; those that would lie are refused. */
 static int read_driver(struct reader *r, xmlNode *node, struct policy_disk *disk)
 {
     xmlNode *driver = reader_child(node, "driver", 0);
     char text[32];
-    uint64_t queues;
     int rc;
 
     if (!driver)
@@ -78,21 +89,12 @@ static int read_driver(struct reader *r, xmlNode *node, struct policy_disk *disk
     if (reader_attr(driver, "type", text, sizeof(text)) != -ENOENT && strcmp(text, "raw") != 0)
         return reader_refuse(r, reader_line(driver),
                              "driver type of %s must be 'raw': no other image format is served", disk->dev);
-    if (reader_attr(driver, "cache", text, sizeof(text)) != -ENOENT) {
-        if (strcmp(text, "none") != 0 && strcmp(text, "writeback") != 0)
-            return reader_refuse(r, reader_line(driver), "cache of %s must be 'none' or 'writeback'",
-                                 disk->dev);
-        disk->direct = !strcmp(text, "none");
-    }
-    rc = reader_attr_number(driver, "queues", POLICY_QUEUES_MAX, &queues);
-    if (rc != -ENOENT) {
-        if (rc || queues == 0)
-            return reader_refuse(r, reader_line(driver), "queues of %s must be a number from 1 to %u",
-                                 disk->dev, POLICY_QUEUES_MAX);
-        disk->queues = (unsigned)queues;
-    }
-    reader_note_attrs(r, driver, driver_attrs);
-    return 0;
+    rc = disk_read_cache(r, driver, disk);
+    if (!rc)
+        rc = reader_queues(r, driver, disk->dev, &disk->queues);
+    if (!rc)
+        reader_note_attrs(r, driver, driver_attrs);
+    return rc;
 }
 
 int disk_read(struct reader *r, xmlNode *node, struct domain_spec *spec)
@@ -188,9 +190,14 @@ int disk_read_hint(struct reader *r, xmlNode *hint, struct policy_disk *disk)
                                         "max-deaths", "timeout",    "ram",    NULL};
     int rc = hint_only(r, hint, known);
 
-    if (!rc)
-        rc = hint_number(r, hint, "pool-pages", disk->dev, POLICY_POOL_PAGES_MIN, POLICY_POOL_PAGES_MAX,
+    return rc ? rc : disk_read_hint_values(r, hint, disk);
+}
+
+int disk_read_hint_values(struct reader *r, xmlNode *hint, struct policy_disk *disk)
+{
+    int rc = hint_number(r, hint, "pool-pages", disk->dev, POLICY_POOL_PAGES_MIN, POLICY_POOL_PAGES_MAX,
                          &disk->pool_pages);
+
     if (!rc)
         rc = hint_number(r, hint, "weight", disk->dev, 1, POLICY_WEIGHT_MAX, &disk->weight);
     if (!rc)

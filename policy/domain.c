@@ -43,11 +43,12 @@ static int find_ours(struct reader *r, xmlNode *root, xmlNode **ours)
                                  reader_line(*ours));
         *ours = n;
     }
-    if (!*ours)
-        return reader_refuse(r, reader_line(root),
-                             "no <metadata> with a <domain> of the namespace " POLICY_NS
-                             ": nothing here is for bulkhead");
-    return 0;
+    if (*ours)
+        return 0;
+    reader_refuse(r, reader_line(root),
+                  "no <metadata> with a <domain> of the namespace " POLICY_NS
+                  ": nothing here is for bulkhead");
+    return -ENOENT;
 }
 
 static int read_kind(struct reader *r, xmlNode *ours, struct domain_spec *spec)
@@ -63,6 +64,7 @@ static int read_kind(struct reader *r, xmlNode *ours, struct domain_spec *spec)
         {POLICY_GUEST, "nbd", POLICY_CLASS_NONE, POLICY_DOOR_NBD},
         {POLICY_GUEST, "tap", POLICY_CLASS_NONE, POLICY_DOOR_TAP},
         {POLICY_GUEST, "native", POLICY_CLASS_NONE, POLICY_DOOR_NATIVE},
+        {POLICY_GUEST, "vhost-user", POLICY_CLASS_NONE, POLICY_DOOR_VHOST},
     };
     char kind[16], choice[16];
     const char *key;
@@ -94,7 +96,8 @@ static int read_kind(struct reader *r, xmlNode *ours, struct domain_spec *spec)
                ? reader_refuse(r, reader_line(ours),
                                "unknown class '%s': a driver domain's class is 'blk' or 'net'", choice)
                : reader_refuse(r, reader_line(ours),
-                               "unknown door '%s': a guest's door is 'nbd', 'tap' or 'native'", choice);
+                               "unknown door '%s': a guest's door is 'vhost-user', 'nbd', 'tap' or 'native'",
+                               choice);
 }
 
 static int read_name(struct reader *r, xmlNode *root, struct domain_spec *spec)
@@ -173,7 +176,7 @@ static int read_vcpu(struct reader *r, xmlNode *root, struct domain_spec *spec)
     char text[256];
     uint64_t count;
 
-    if (!node)
+    if (!node || spec->door == POLICY_DOOR_VHOST) /* where QEMU's processors run is libvirt's */
         return 0;
     if (reader_text(node, text, sizeof(text)) || units_decimal(text, 1024, &count) || count == 0)
         return reader_refuse(r, reader_line(node), "<vcpu> must be a number from 1 to 1024");
@@ -308,7 +311,7 @@ static int read_netns(struct reader *r, xmlNode *root, struct domain_spec *spec)
     return 0;
 }
 
-/* What stands at the top: once each, and the rest is told. */
+/* What stands at the top: once each, and the rest is told, unless libvirt and QEMU use it. */
 static int check_top(struct reader *r, xmlNode *root, const struct domain_spec *spec)
 {
     static const char *const once[] = {"name", "uuid", "memory", "vcpu", "metadata", "devices"};
@@ -326,11 +329,28 @@ static int check_top(struct reader *r, xmlNode *root, const struct domain_spec *
         }
         for (size_t i = 0; i < sizeof(silent) / sizeof(silent[0]); i++)
             known = known || reader_is(c, silent[i]);
-        known = known || (spec->door == POLICY_DOOR_TAP && c == lxc_child(root, "namespace", 0));
+        known = known || spec->door == POLICY_DOOR_VHOST ||
+                (spec->door == POLICY_DOOR_TAP && c == lxc_child(root, "namespace", 0));
         if (!known)
             reader_note(r, reader_line(c), "<%.40s> is not used", (const char *)c->name);
     }
     return 0;
+}
+
+static int read_parts(struct reader *r, xmlNode *root, xmlNode *ours, struct domain_spec *spec)
+{
+    int rc;
+
+    if (spec->door == POLICY_DOOR_VHOST)
+        return vhost_read(r, root, ours, spec);
+    rc = read_devices(r, root, spec);
+    if (!rc)
+        rc = read_netns(r, root, spec);
+    if (!rc)
+        rc = hint_read_all(r, ours, spec);
+    if (!rc)
+        rc = disk_check_complete(r, spec);
+    return rc;
 }
 
 static int read_domain(struct reader *r, xmlDoc *doc, struct domain_spec *spec)
@@ -355,13 +375,7 @@ static int read_domain(struct reader *r, xmlDoc *doc, struct domain_spec *spec)
     if (!rc)
         rc = read_vcpu(r, root, spec);
     if (!rc)
-        rc = read_devices(r, root, spec);
-    if (!rc)
-        rc = read_netns(r, root, spec);
-    if (!rc)
-        rc = hint_read_all(r, ours, spec);
-    if (!rc)
-        rc = disk_check_complete(r, spec);
+        rc = read_parts(r, root, ours, spec);
     return rc ? rc : schema_check(r, doc);
 }
 

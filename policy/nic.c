@@ -55,7 +55,7 @@ static bool mac_text(const char *text, uint8_t mac[6])
     return true;
 }
 
-static int read_mac(struct reader *r, xmlNode *node, struct domain_spec *spec, struct policy_nic *nic)
+int nic_read_mac(struct reader *r, xmlNode *node, struct domain_spec *spec, struct policy_nic *nic)
 {
     static const uint8_t none[6];
     xmlNode *mac = reader_child(node, "mac", 0);
@@ -72,13 +72,13 @@ static int read_mac(struct reader *r, xmlNode *node, struct domain_spec *spec, s
     if (!memcmp(nic->mac, none, sizeof(none)))
         return reader_refuse(r, reader_line(mac), "the MAC address of %s is all zero", nic->dev);
     for (unsigned i = 0; i < spec->nnics; i++)
-        if (!memcmp(spec->nics[i].mac, nic->mac, sizeof(nic->mac)))
+        if (&spec->nics[i] != nic && !memcmp(spec->nics[i].mac, nic->mac, sizeof(nic->mac)))
             return reader_refuse(r, reader_line(mac), "MAC address %s is used twice (first in line %u)", text,
                                  spec->nics[i].line);
     return 0;
 }
 
-static int read_mtu(struct reader *r, xmlNode *node, struct policy_nic *nic)
+int nic_read_mtu(struct reader *r, xmlNode *node, struct policy_nic *nic)
 {
     xmlNode *mtu = reader_child(node, "mtu", 0);
     uint64_t size;
@@ -255,20 +255,11 @@ static int read_driver(struct reader *r, xmlNode *node, struct policy_nic *nic)
 {
     static const char *const used[] = {"queues", NULL};
     xmlNode *driver = reader_child(node, "driver", 0);
-    uint64_t queues;
-    int rc;
 
     if (!driver)
         return 0;
     reader_note_attrs(r, driver, used);
-    rc = reader_attr_number(driver, "queues", POLICY_QUEUES_MAX, &queues);
-    if (rc == -ENOENT)
-        return 0;
-    if (rc || queues == 0)
-        return reader_refuse(r, reader_line(driver), "queues of %s must be a number from 1 to %u", nic->dev,
-                             POLICY_QUEUES_MAX);
-    nic->queues = (unsigned)queues;
-    return 0;
+    return reader_queues(r, driver, nic->dev, &nic->queues);
 }
 
 static int read_link(struct reader *r, xmlNode *node, struct policy_nic *nic)
@@ -301,11 +292,23 @@ static int check_type(struct reader *r, xmlNode *node)
     return 0;
 }
 
+int nic_read_network(struct reader *r, xmlNode *node, struct domain_spec *spec, struct policy_nic *nic)
+{
+    int rc = nic_read_mac(r, node, spec, nic);
+
+    if (!rc)
+        rc = nic_read_mtu(r, node, nic);
+    if (!rc)
+        rc = read_vlan(r, node, nic);
+    if (!rc)
+        rc = read_bandwidth(r, node, nic);
+    if (!rc)
+        rc = read_port(r, node, nic);
+    return rc;
+}
+
 int nic_read(struct reader *r, xmlNode *node, struct domain_spec *spec)
 {
-    static int (*const parts[])(struct reader *, xmlNode *, struct policy_nic *) = {
-        read_mtu, read_vlan, read_bandwidth, read_port, read_driver, read_link,
-    };
     xmlNode *backend = reader_child(node, "backenddomain", 0);
     struct policy_nic *nic;
     int rc;
@@ -334,9 +337,11 @@ int nic_read(struct reader *r, xmlNode *node, struct domain_spec *spec)
                              "<backenddomain name='...'/> must name a driver domain");
     rc = read_name(r, node, spec, nic);
     if (!rc)
-        rc = read_mac(r, node, spec, nic);
-    for (size_t i = 0; !rc && i < sizeof(parts) / sizeof(parts[0]); i++)
-        rc = parts[i](r, node, nic);
+        rc = nic_read_network(r, node, spec, nic);
+    if (!rc)
+        rc = read_driver(r, node, nic);
+    if (!rc)
+        rc = read_link(r, node, nic);
     if (rc)
         return rc;
     reader_note_children(r, node, children);
@@ -408,9 +413,14 @@ int nic_read_hint(struct reader *r, xmlNode *hint, struct policy_nic *nic)
     static const char *const known[] = {"dev", "pool-pages", "grants", "weight", "tx", NULL};
     int rc = hint_only(r, hint, known);
 
-    if (!rc)
-        rc = hint_number(r, hint, "pool-pages", nic->dev, POLICY_POOL_PAGES_MIN, POLICY_POOL_PAGES_MAX,
+    return rc ? rc : nic_read_hint_values(r, hint, nic);
+}
+
+int nic_read_hint_values(struct reader *r, xmlNode *hint, struct policy_nic *nic)
+{
+    int rc = hint_number(r, hint, "pool-pages", nic->dev, POLICY_POOL_PAGES_MIN, POLICY_POOL_PAGES_MAX,
                          &nic->pool_pages);
+
     if (!rc)
         rc = hint_number(r, hint, "weight", nic->dev, 1, POLICY_WEIGHT_MAX, &nic->weight);
     if (!rc)

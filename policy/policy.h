@@ -27,6 +27,7 @@
 #define POLICY_HOSTDEVS_MAX 16
 #define POLICY_IFNAME_MAX   16         /* with NUL                                 */
 #define POLICY_DEVARGS_MAX  256        /* with NUL                                 */
+#define POLICY_SOCKET_MAX   108        /* of a Unix socket's path, with NUL: sun_path */
 #define POLICY_ERR_MAX      512        /* a sentence, with NUL                     */
 #define POLICY_NOTES_MAX    32
 #define POLICY_NOTE_MAX     256
@@ -40,6 +41,7 @@
 #define POLICY_DRIVER_MEMORY_MIN (16ull << 20) /* class blk                         */
 #define POLICY_NET_MEMORY_MIN    (64ull << 20) /* class net: DPDK and packet buffers */
 #define POLICY_QUEUES_MAX        8u
+#define POLICY_VHOST_QUEUES_MAX  16u    /* that QEMU may make on a door; a backend has at most those above */
 #define POLICY_POOL_PAGES_MIN    64u    /* of 4 KiB, a queue                       */
 #define POLICY_POOL_PAGES_MAX    65536u
 #define POLICY_WEIGHT_MAX        1000u
@@ -58,7 +60,13 @@
 
 enum policy_kind { POLICY_DRIVER = 1, POLICY_GUEST };
 enum policy_class { POLICY_CLASS_NONE, POLICY_CLASS_BLK, POLICY_CLASS_NET };
-enum policy_door { POLICY_DOOR_NONE, POLICY_DOOR_NBD, POLICY_DOOR_NATIVE, POLICY_DOOR_TAP };
+enum policy_door {
+    POLICY_DOOR_NONE,
+    POLICY_DOOR_NBD,
+    POLICY_DOOR_NATIVE,
+    POLICY_DOOR_TAP,
+    POLICY_DOOR_VHOST /* "vhost-user": a libvirt guest of QEMU                    */
+};
 enum policy_grants { POLICY_GRANTS_AUTO, POLICY_GRANTS_PERSISTENT, POLICY_GRANTS_COPY, POLICY_GRANTS_MAP };
 /* What becomes of packets that a guest has sent and a dead driver domain may have sent on. */
 enum policy_tx { POLICY_TX_DROP, POLICY_TX_RESEND };
@@ -74,6 +82,17 @@ enum policy_pmd {
 };
 enum policy_source { POLICY_SOURCE_FILE = 1, POLICY_SOURCE_BLOCK, POLICY_SOURCE_RAM };
 
+/*
+ * A guest with door='vhost-user' is an ordinary libvirt domain of QEMU.  Its
+ * devices are those that our metadata element names, in that order; what the
+ * <disk type='vhostuser'> or <interface type='vhostuser'> in <devices> says of one
+ * (driver domain, queues, address, MTU) has been merged in.  socket is the path
+ * there, "" when there is none: then the door only stands ready, for
+ * virsh attach-device.  The path ends in /guests/NAME/DEV.sock; what stands
+ * before that is for the caller to compare with its run directory.  Plugging and
+ * unplugging change socket and line and nothing else of a device whose metadata
+ * names driver=, queues= and <mac>, <mtu>: policy_same_disk(), policy_same_nic().
+ */
 struct policy_disk {
     char dev[8];                    /* "vda"                                       */
     unsigned devid;                 /* its virtual device number, 51712 for vda    */
@@ -89,7 +108,8 @@ struct policy_disk {
     enum policy_grants grants;
     unsigned max_deaths;            /* a request fails that was in flight through so many */
     unsigned timeout_ms;            /* a request fails after so long; 0: it waits  */
-    unsigned line;                  /* of <disk>                                   */
+    unsigned line;                  /* of <disk>; vhost-user: of our <disk>        */
+    char socket[POLICY_SOCKET_MAX]; /* vhost-user: where QEMU connects; "" not plugged in */
 };
 
 /* Bandwidth in one direction, bytes; average 0: no limit. libvirt: kilobytes of 1000 a
@@ -115,7 +135,8 @@ struct policy_nic {
     unsigned weight;
     enum policy_grants grants;      /* AUTO, PERSISTENT or COPY                    */
     enum policy_tx tx;
-    unsigned line;
+    unsigned line;                  /* of <interface>; vhost-user: of our <interface> */
+    char socket[POLICY_SOCKET_MAX]; /* as for a disk                               */
 };
 
 struct domain_spec {
@@ -155,6 +176,8 @@ struct policy_notes {
 /*
  * Reads one document.  filename is used in sentences only.  0, or -EINVAL with
  * one sentence "FILE:LINE: ..." in err and *spec zeroed; -ENOMEM likewise.
+ * -ENOENT, with a sentence as well: a <domain> in which our namespace does not
+ * appear at all; somebody else's guest, nothing is wrong with it.
  * Nothing in *spec points into xml.
  */
 int policy_parse(const char *xml, size_t len, const char *filename, struct domain_spec *spec,
@@ -179,9 +202,15 @@ void policy_clean_text(char *s);
 /* As policy_name_ok(), at most POLICY_IFNAME_MAX - 1 long: a network interface. */
 bool policy_ifname_ok(const char *name);
 
+/* Whether two descriptions of a device ask for the same thing: all but line,
+ * socket and a NIC's devid, which is only its place in the document.  Queues that
+ * one of them does not say are those of the other. */
+bool policy_same_disk(const struct policy_disk *a, const struct policy_disk *b);
+bool policy_same_nic(const struct policy_nic *a, const struct policy_nic *b);
+
 /* libvirt's words for kinds and choices; never NULL. */
 const char *policy_kind_name(enum policy_kind kind);
-const char *policy_class_name(const struct domain_spec *spec); /* blk, net, nbd, tap, native */
+const char *policy_class_name(const struct domain_spec *spec); /* blk, net, nbd, tap, native, vhost-user */
 const char *policy_grants_name(enum policy_grants grants);
 const char *policy_tx_name(enum policy_tx tx);
 

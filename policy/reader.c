@@ -68,6 +68,31 @@ static void keep_first(void *ctx, xmlError *e)
                       what);
 }
 
+static void drop_namespace(xmlNode *parent)
+{
+    for (xmlNode *c = parent->children; c; c = c->next) {
+        if (c->type != XML_ELEMENT_NODE)
+            continue;
+        if (reader_is_ours(c))
+            c->ns = NULL;
+        drop_namespace(c);
+    }
+}
+
+/*
+ * Libvirt's own words stand inside our <disk> and <interface>, without a
+ * namespace.  virDomainSetMetadata() gives ours to all that has none, so that
+ * they come back in it: there they mean the same.
+ */
+static void plain_words(xmlDoc *doc)
+{
+    xmlNode *metadata = reader_child(xmlDocGetRootElement(doc), "metadata", 0);
+
+    for (xmlNode *c = metadata ? metadata->children : NULL; c; c = c->next)
+        for (xmlNode *device = reader_is_ours(c) ? c->children : NULL; device; device = device->next)
+            drop_namespace(device);
+}
+
 xmlDoc *reader_load(struct reader *r, const char *xml, size_t len)
 {
     const int options = XML_PARSE_NONET | XML_PARSE_BIG_LINES | XML_PARSE_NOCDATA;
@@ -95,6 +120,8 @@ xmlDoc *reader_load(struct reader *r, const char *xml, size_t len)
     if (!doc && !*r->err)
         reader_refuse(r, 1, "not well-formed XML");
     xmlFreeParserCtxt(ctxt);
+    if (doc)
+        plain_words(doc);
     return doc;
 }
 
@@ -193,4 +220,25 @@ int reader_attr_number(xmlNode *node, const char *name, uint64_t max, uint64_t *
     int rc = reader_attr(node, name, text, sizeof(text));
 
     return rc ? rc : units_decimal(text, max, out);
+}
+
+bool reader_attr_is(xmlNode *node, const char *name, const char *value)
+{
+    char text[64];
+
+    return node && reader_attr(node, name, text, sizeof(text)) == 0 && !strcmp(text, value);
+}
+
+int reader_queues(struct reader *r, xmlNode *node, const char *dev, unsigned *out)
+{
+    uint64_t queues;
+    int rc = reader_attr_number(node, "queues", POLICY_QUEUES_MAX, &queues);
+
+    if (rc == -ENOENT)
+        return 0;
+    if (rc || queues == 0)
+        return reader_refuse(r, reader_line(node), "queues of %s must be a number from 1 to %u", dev,
+                             POLICY_QUEUES_MAX);
+    *out = (unsigned)queues;
+    return 0;
 }

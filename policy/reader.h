@@ -38,6 +38,10 @@ int reader_text(xmlNode *node, char *buf, size_t cap);
 int reader_attr(xmlNode *node, const char *name, char *buf, size_t cap);
 /* As above, a decimal number; -ERANGE past max, -EINVAL no number. */
 int reader_attr_number(xmlNode *node, const char *name, uint64_t max, uint64_t *out);
+/* False for no node, too. */
+bool reader_attr_is(xmlNode *node, const char *name, const char *value);
+/* queues= of a device; *out stays when it is not said.  Refuses what is no good. */
+int reader_queues(struct reader *r, xmlNode *node, const char *dev, unsigned *out);
 
 /* What a node may hold: names is NULL-terminated.  _once refuses a child that is
  * there twice; the others tell, as notes, what is not used. */
@@ -54,14 +58,30 @@ int units_cpuset(const char *text, uint64_t *mask);
 
 /* disk.c */
 int disk_read(struct reader *r, xmlNode *node, struct domain_spec *spec);
+int disk_number(const char *dev, unsigned *devid); /* of vda .. vdp; -EINVAL: another name */
+int disk_read_cache(struct reader *r, xmlNode *node, struct policy_disk *disk);
+/* Our <disk>; _values: after its attributes have been looked through. */
 int disk_read_hint(struct reader *r, xmlNode *hint, struct policy_disk *disk);
+int disk_read_hint_values(struct reader *r, xmlNode *hint, struct policy_disk *disk);
 int disk_check_complete(struct reader *r, struct domain_spec *spec);
 
 /* nic.c */
 int nic_read(struct reader *r, xmlNode *node, struct domain_spec *spec);
+/* <mac> <mtu> <vlan> <bandwidth> <port> in node; nic may be in spec already. */
+int nic_read_network(struct reader *r, xmlNode *node, struct domain_spec *spec, struct policy_nic *nic);
+int nic_read_mac(struct reader *r, xmlNode *node, struct domain_spec *spec, struct policy_nic *nic);
+int nic_read_mtu(struct reader *r, xmlNode *node, struct policy_nic *nic);
 int nic_read_hint(struct reader *r, xmlNode *hint, struct policy_nic *nic);
+int nic_read_hint_values(struct reader *r, xmlNode *hint, struct policy_nic *nic);
 /* After the last one: addresses for those that were given none. */
 void nic_make_addresses(struct domain_spec *spec);
+
+/* vhost.c: all of a guest with door='vhost-user' but its name, uuid and memory size */
+int vhost_read(struct reader *r, xmlNode *root, xmlNode *ours, struct domain_spec *spec);
+
+/* plugged.c: one device of <devices>, after our metadata element; somebody else's is left alone */
+int plugged_disk(struct reader *r, xmlNode *node, struct domain_spec *spec);
+int plugged_nic(struct reader *r, xmlNode *node, struct domain_spec *spec);
 
 /* uplink.c: <bulkhead:uplink> of a net driver domain */
 int uplink_read(struct reader *r, xmlNode *node, struct domain_spec *spec);

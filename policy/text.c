@@ -73,6 +73,7 @@ const char *policy_class_name(const struct domain_spec *spec)
         [POLICY_DOOR_NBD] = "nbd",
         [POLICY_DOOR_NATIVE] = "native",
         [POLICY_DOOR_TAP] = "tap",
+        [POLICY_DOOR_VHOST] = "vhost-user",
     };
 
     if (spec->kind == POLICY_DRIVER)

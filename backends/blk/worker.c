@@ -255,7 +255,7 @@ static void serve(struct worker *w)
         if (work) {
             looks_paid(&looks);
             n = 0;
-        } else if (looks_again(&looks, ++n < WORKER_LOOKS)) {
+        } else if (w->stop || looks_again(&looks, ++n < WORKER_LOOKS)) {
             relax();
         } else {
             n = 0;

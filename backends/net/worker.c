@@ -333,7 +333,7 @@ static void serve(struct net_worker *w)
         if (work) {
             looks_paid(&looks);
             busy = w->now;
-        } else if (looks_again(&looks, w->now - busy < WORKER_LOOK_NS)) {
+        } else if (w->stop || looks_again(&looks, w->now - busy < WORKER_LOOK_NS)) {
             rte_pause();
         } else {
             sleep_until_rung(w, wait);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../../tests/bench/bench.h"
+#include "convert.h"
 
 #define XML_MAX (1u << 20)
 
@@ -21,11 +22,15 @@ static const char usage[] =
     "  restart NAME      anew, from the program that is installed now; guests of a driver domain\n"
     "                    keep running\n"
     "  kill NAME         end it at once, as a crash would; --at POINT[:N]: at a crash point (test builds)\n"
+    "  attach GUEST FILE.xml      plug a disk or a NIC on a driver domain into a guest of libvirt\n"
+    "  detach GUEST DEV|FILE.xml  unplug it; both: --uri URI of libvirt, --timeout SECONDS\n"
     "  list              all domains\n"
     "  info NAME         what it is, holds and may do\n"
     "  log NAME          what it wrote; NAME@spare, @core, @store, @netdev, @bulkheadd too\n"
     "  events            what happens, one JSON object a line, until interrupted\n"
     "  metrics           figures, as OpenMetrics text\n"
+    "  convert FILE.xml  an ordinary libvirt guest, as one on driver domains: the new XML, and on stderr\n"
+    "                    what changed or stays; --disk-driver NAME (disk0), --net-driver NAME (net0)\n"
     "  bench blk|net     measure; bulkhead bench blk --help\n"
     "  version\n"
     "--run-dir: where bulkheadd runs (default: $BULKHEAD_RUN_DIR, else " CLI_DEFAULT_RUN_DIR ")\n";
@@ -35,6 +40,7 @@ struct options {
     bool json;
     const char *arg; /* of the command; NULL: none */
     const char *at;  /* kill --at                  */
+    const char *disk_driver, *net_driver; /* convert */
 };
 
 struct command {
@@ -291,11 +297,52 @@ static int run_version(const struct command *cmd, const struct options *opt)
     return 0;
 }
 
+/* Needs no daemon. */
+static int run_convert(const struct command *cmd, const struct options *opt)
+{
+    static struct convert_notes notes;
+    const struct convert_options how = {opt->arg, opt->run_dir, opt->disk_driver, opt->net_driver};
+    size_t bytes;
+    char *xml = read_file(opt->arg, &bytes), *out = NULL;
+    json_t *list;
+    int rc;
+
+    (void)cmd;
+    if (!xml)
+        return CLI_FAILURE;
+    rc = convert_domain(xml, bytes, &how, &out, &notes);
+    free(xml);
+    if (rc) {
+        fprintf(stderr, "bulkhead: %s\n", notes.error);
+        return CLI_FAILURE;
+    }
+    if (opt->json) {
+        list = json_array();
+        for (unsigned i = 0; i < notes.n; i++)
+            json_array_append_new(list, json_string(notes.text[i]));
+        list = json_pack("{s:i,s:i,s:i,s:o,s:s}", "converted", (int)notes.converted, "already",
+                         (int)notes.already, "left", (int)notes.left, "notes", list, "xml", out);
+        show_json(list, stdout);
+        json_decref(list);
+    } else {
+        for (unsigned i = 0; i < notes.n; i++)
+            fprintf(stderr, "%s\n", notes.text[i]);
+        if (!notes.converted)
+            fprintf(stderr, "bulkhead: %s is unchanged: %s\n", opt->arg,
+                    notes.already ? "its devices are on driver domains already"
+                                  : "nothing in it can be converted");
+        fputs(out, stdout);
+    }
+    free(out);
+    return fflush(stdout) ? CLI_FAILURE : 0;
+}
+
 static const struct command commands[] = {
     {"define", "FILE.xml", run_define}, {"undefine", "NAME", run_on_name}, {"start", "NAME", run_on_name},
     {"stop", "NAME", run_on_name},      {"restart", "NAME", run_on_name},  {"kill", "NAME", run_on_name},
     {"list", NULL, run_list},           {"info", "NAME", run_info},        {"log", "NAME", run_text},
     {"events", NULL, run_events},       {"metrics", NULL, run_text},       {"version", NULL, run_version},
+    {"convert", "FILE.xml", run_convert},
 };
 
 /* ------------------------------------------------------------- command line */
@@ -325,19 +372,19 @@ static int take_common(int argc, char **argv, struct options *opt)
     return n;
 }
 
-/* kill's own option, before or after the name; how many are left, or -1. */
-static int take_at(int n, char **args, struct options *opt)
+/* An option of one command, before or after its argument; how many are left, or -1. */
+static int take_own(int n, char **args, const char *name, const char *what, const char **out)
 {
     int left = 1;
 
     for (int i = 1; i < n; i++) {
-        if (strcmp(args[i], "--at") != 0) {
+        if (strcmp(args[i], name) != 0) {
             args[left++] = args[i];
         } else if (++i == n) {
-            misuse("%s needs a crash point", "--at");
+            misuse("%s needs %s", name, what);
             return -1;
         } else {
-            opt->at = args[i];
+            *out = args[i];
         }
     }
     return left;
@@ -352,7 +399,11 @@ static int dispatch(int n, char **args, struct options *opt)
         if (strcmp(cmd->name, args[0]) != 0)
             continue;
         if (!strcmp(cmd->name, "kill"))
-            n = take_at(n, args, opt);
+            n = take_own(n, args, "--at", "a crash point", &opt->at);
+        if (!strcmp(cmd->name, "convert"))
+            n = take_own(n, args, "--disk-driver", "a driver domain", &opt->disk_driver);
+        if (!strcmp(cmd->name, "convert") && n >= 0)
+            n = take_own(n, args, "--net-driver", "a driver domain", &opt->net_driver);
         if (n < 0)
             return CLI_MISUSE;
         if (n < wanted) {
@@ -389,6 +440,8 @@ int cli_run(int argc, char **argv)
             return 0;
         }
     }
+    if (!strcmp(argv[0], "attach") || !strcmp(argv[0], "detach"))
+        return plug_run(opt.run_dir, opt.json, n, argv);
     if (!strcmp(argv[0], "--version"))
         argv[0] = (char *)"version";
     return dispatch(n, argv, &opt);

@@ -25,6 +25,11 @@ struct connection {
 
 /* Says why not, on stderr, unless quiet. 0 or CLI_FAILURE. */
 int connection_open(struct connection *c, const char *run_dir, bool quiet);
+/* The same, silently: 0 or a negative errno.  What takes longer than seconds to be sent or to
+ * come then fails with EAGAIN; 0: waits. */
+int connection_try(struct connection *c, const char *run_dir, unsigned seconds);
+/* What connection_try() failed for, and what to do: one sentence. */
+void connection_why(const char *run_dir, int error, char *why, size_t cap);
 void connection_close(struct connection *c);
 int connection_send(struct connection *c, json_t *request); /* steals it */
 /* The next line as an object (the caller's), NULL when there is no more. */
@@ -34,6 +39,12 @@ json_t *connection_next(struct connection *c);
 
 /* Adds "namespaces" and "fds" to what the daemon said of a domain. */
 void process_describe(json_t *info);
+
+/* ---------------------------------------------------------------- plug.c */
+
+/* attach, detach and what follows: args[0 .. n-1].  Does not return where bulkhead-libvirt is
+ * there; CLI_FAILURE after saying why not. */
+int plug_run(const char *run_dir, bool json, int n, char **args);
 
 /* ---------------------------------------------------------------- show.c */
 

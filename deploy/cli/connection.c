@@ -12,30 +12,28 @@
 
 #define LINE_MAX_BYTES (64u << 20)
 
-static void say_why(const char *run_dir, int error)
+void connection_why(const char *run_dir, int error, char *why, size_t cap)
 {
     if (error == EACCES || error == EPERM)
-        fprintf(stderr, "bulkhead: no permission to use %s/bulkheadd.sock: run this as root or with sudo\n",
-                run_dir);
+        snprintf(why, cap, "no permission to use %s/bulkheadd.sock: run this as root or with sudo", run_dir);
     else if (error == ENOENT || error == ENOTDIR)
-        fprintf(stderr,
-                "bulkhead: bulkheadd is not running (no %s/bulkheadd.sock): start it with: bulkheadd "
-                "--run-dir %s\n",
-                run_dir, run_dir);
+        snprintf(why, cap,
+                 "bulkheadd is not running (no %s/bulkheadd.sock): start it with: bulkheadd --run-dir %s",
+                 run_dir, run_dir);
     else if (error == ECONNREFUSED)
-        fprintf(stderr,
-                "bulkhead: bulkheadd is not running (it left %s/bulkheadd.sock behind): start it with: "
-                "bulkheadd --run-dir %s\n",
-                run_dir, run_dir);
+        snprintf(why, cap,
+                 "bulkheadd is not running (it left %s/bulkheadd.sock behind): start it with: "
+                 "bulkheadd --run-dir %s",
+                 run_dir, run_dir);
     else
-        fprintf(stderr, "bulkhead: cannot reach bulkheadd at %s/bulkheadd.sock: %s\n", run_dir,
-                strerror(error));
+        snprintf(why, cap, "cannot reach bulkheadd at %s/bulkheadd.sock: %s", run_dir, strerror(error));
 }
 
 /* Through the directory's descriptor: a socket address holds 107 bytes, a path may be longer. */
-static int connect_in(const char *run_dir)
+static int connect_in(const char *run_dir, unsigned seconds)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct timeval limit = {.tv_sec = (time_t)seconds};
     int dir = open(run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int fd, rc = 0;
 
@@ -43,7 +41,9 @@ static int connect_in(const char *run_dir)
         return -errno;
     snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/bulkheadd.sock", dir);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ||
+        connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
         rc = -errno;
     close(dir);
     if (rc && fd >= 0)
@@ -51,13 +51,24 @@ static int connect_in(const char *run_dir)
     return rc ? rc : fd;
 }
 
+int connection_try(struct connection *c, const char *run_dir, unsigned seconds)
+{
+    int fd = connect_in(run_dir, seconds);
+
+    *c = (struct connection){.fd = fd < 0 ? -1 : fd};
+    return fd < 0 ? fd : 0;
+}
+
 int connection_open(struct connection *c, const char *run_dir, bool quiet)
 {
-    *c = (struct connection){.fd = connect_in(run_dir)};
-    if (c->fd >= 0)
+    int rc = connection_try(c, run_dir, 0);
+    char why[1024];
+
+    if (!rc)
         return 0;
+    connection_why(run_dir, -rc, why, sizeof(why));
     if (!quiet)
-        say_why(run_dir, -c->fd);
+        fprintf(stderr, "bulkhead: %s\n", why);
     return CLI_FAILURE;
 }
 

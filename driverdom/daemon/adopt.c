@@ -204,6 +204,21 @@ static void remove_below(struct daemon *d, domid_t driver, const char *cls, domi
     store_rm(d->store, STORE_NO_TXN, path);
 }
 
+/* What driver domains have for it, and what it has. */
+static void remove_everywhere(struct daemon *d, domid_t domid)
+{
+    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
+        const struct domain *driver = &d->domains[g];
+        const domid_t homes[] = {driver->domid, driver->old_domid, driver->spare.domid};
+
+        for (size_t k = 0; driver->used && driver->spec.kind == POLICY_DRIVER && k < 3; k++) {
+            remove_below(d, homes[k], "vbd", domid);
+            remove_below(d, homes[k], "vif", domid);
+        }
+    }
+    home_remove(d, domid);
+}
+
 /* Made in the turn in which the last daemon was killed. */
 static void destroy_unknown(struct daemon *d)
 {
@@ -215,16 +230,7 @@ static void destroy_unknown(struct daemon *d)
         log_say(&d->own_log, "domain %u (%.*s) is destroyed: it had only just been made", info.domid,
                 HYP_NAME_MAX, info.name);
         hyp_domain_destroy(d->hyp, info.domid);
-        for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
-            const struct domain *driver = &d->domains[g];
-            const domid_t homes[] = {driver->domid, driver->old_domid, driver->spare.domid};
-
-            for (size_t k = 0; driver->used && driver->spec.kind == POLICY_DRIVER && k < 3; k++) {
-                remove_below(d, homes[k], "vbd", info.domid);
-                remove_below(d, homes[k], "vif", info.domid);
-            }
-        }
-        home_remove(d, info.domid);
+        remove_everywhere(d, info.domid);
     }
 }
 
@@ -245,6 +251,27 @@ static void begin_again(struct daemon *d, struct domain *dom)
              dom->spec.name);
     dom->automatic = true;
     dom_start_failed(d, dom, why);
+}
+
+/* Its devices were being changed; a frontend's nodes may be there that no file tells of. */
+static void begin_changed(struct daemon *d, struct domain *dom)
+{
+    char why[DAEMON_SENTENCE_MAX];
+    domid_t domid = dom->domid;
+
+    if (dom->state == ST_STOPPING && !dom->start_again) {
+        dom->state = ST_STARTING; /* there is nothing in it to be stopped in order */
+        dom_stop(d, dom, why);
+    } else {
+        snprintf(why, sizeof(why),
+                 "devices of %s were being changed when bulkheadd was killed: its door is made anew",
+                 dom->spec.name);
+        dom->automatic = true;
+        dom_start_failed(d, dom, why);
+    }
+    if (domid)
+        remove_everywhere(d, domid);
+    definition_again(d, dom);
 }
 
 /* As if its death had just been told; the core tells how it died, unless the last daemon had heard it. */
@@ -273,6 +300,8 @@ void adopt_all(struct daemon *d)
         }
         if (dom->state == ST_STARTING)
             begin_again(d, dom);
+        else if (dom->change.at != CHANGE_NONE)
+            begin_changed(d, dom);
         else if (dom->domid)
             dom_adopted(d, dom);
         n += dom->state == ST_RUNNING;

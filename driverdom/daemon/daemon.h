@@ -54,11 +54,24 @@
 enum domain_state { ST_DEFINED, ST_STARTING, ST_RUNNING, ST_STOPPING, ST_CRASHED, ST_BACKOFF };
 
 /*
- * A device of a guest as the store has it: a directory of each side.  A guest's
- * disks come first, then its NICs: split i is disk i or NIC i - ndisks.
+ * A device of a guest as the store has it: a directory of each side.  It keeps its
+ * index while the guest runs, others may come and go: a disk's is below FIRST_NIC, NIC k
+ * is split FIRST_NIC + k.  dom->there says which there are; spec.disks and spec.nics of
+ * a domain have the same holes.
+ *
+ *   for (unsigned i = 0; split_next(dom, &i); i++)    all; disk_next(): disks
+ *   for (unsigned k = 0; nic_next(dom, &k); k++)      NICs
  */
-#define SLOTS 2
+#define FIRST_NIC  POLICY_DISKS_MAX
+#define SPLITS_MAX (FIRST_NIC + POLICY_NICS_MAX)
+#define SLOTS      2
 struct split {
+    enum {
+        SPLIT_STANDS,
+        SPLIT_NEW,       /* being added: it has no nodes yet                     */
+        SPLIT_COMING,    /* it has, its frontend is being opened                 */
+        SPLIT_GOING      /* being removed: its frontend is being closed          */
+    } at;
     const char *cls;     /* "vbd", "vif"                                         */
     const char *word;    /* "disk", "NIC"                                        */
     const char *dev;     /* "vda", "eth0"; in the spec, as the next one          */
@@ -74,7 +87,6 @@ struct split {
     char error[160];     /* the backend's last complaint, cleaned                */
     uint64_t error_at;
 };
-#define SPLITS_MAX (POLICY_DISKS_MAX + POLICY_NICS_MAX)
 
 /* The device behind a disk, in its driver domain. */
 struct vbd {
@@ -155,6 +167,26 @@ struct recovery {
     uint64_t give_up_at;     /* ms; 0: not yet running                           */
 };
 
+/* Devices that are being added to a running guest, and removed: change.c. */
+struct change {
+    enum {
+        CHANGE_NONE,
+        CHANGE_ASKED,        /* the next daemon would not know                   */
+        CHANGE_NOTED,        /* it would: work may begin                         */
+        CHANGE_OPENING,      /* the driver domains' devices                      */
+        CHANGE_CONNECTING,   /* frontends: the door answers                      */
+        CHANGE_CLOSING,      /* what is new is there; what is to go goes         */
+        CHANGE_UNDOING       /* what is new goes again                           */
+    } at;
+    uint32_t added, removed; /* bit maps of devices                              */
+    uint32_t awaited;        /* whose answer is to come                          */
+    uint64_t deadline;       /* of the answers                                   */
+    struct domain_spec *spec; /* what is wanted; owned                           */
+    char *xml;               /* the same as it came; owned                       */
+    size_t bytes;
+    char why[DAEMON_SENTENCE_MAX]; /* undoing                                    */
+};
+
 enum phase { PHASE_DETECT, PHASE_FENCE, PHASE_HANDOVER, PHASE_RECONNECT, PHASE_FIRST, PHASES };
 
 struct domain {
@@ -177,12 +209,18 @@ struct domain {
     bool automatic;           /* this start was not asked for by anyone          */
     bool attached;            /* native: a program has the connections           */
     int conn[2];              /* native: they wait here; -1                      */
-    int door_fd;              /* listening socket of the door; -1                */
-    int channel[2];           /* to its process, for sockets of interfaces: the keeper's end, its own; -1 */
+    int door_fd;              /* listening socket of the door; vhost-user: our end of its channel; -1 */
+    int channel[2];           /* to its process, for sockets of interfaces: the keeper's end, its own; -1;
+                               * vhost-user: only its own, until it has it       */
+    bool opened;              /* its definition came by `open`                   */
+    unsigned opens;           /* how often `open` was asked for it: `close` may name the count */
+    bool forget;              /* its definition goes when it is down             */
+    struct definition *before; /* to go back to when it does not start; owned, NULL */
+    struct change change;     /* guest behind a vhost-user door                  */
     uint32_t link_id;         /* of its uplink, or of its first NIC: never reused */
     uint32_t next_device;     /* driver: next device number, never reused        */
     struct log log;
-    unsigned nsplits;
+    uint32_t there;           /* bit map: its devices                            */
     struct split split[SPLITS_MAX];
     struct vbd vbd[POLICY_DISKS_MAX];
     struct vbd ahead[POLICY_DISKS_MAX]; /* the same in the spares                */
@@ -213,7 +251,15 @@ struct domain {
     uint64_t lie_at[LIES_MAX]; /* guest: when driver domains died for its reports */
 };
 
-enum wait_for { WAIT_NOTHING, WAIT_START = 1, WAIT_STOP = 2, WAIT_KILL = 4 };
+enum wait_for {
+    WAIT_NOTHING,
+    WAIT_START = 1,
+    WAIT_STOP = 2,
+    WAIT_KILL = 4,
+    WAIT_CHANGE = 8,
+    WAIT_CLOSE = 16, /* until it is forgotten                                     */
+    WAIT_OPEN = 32,  /* besides another: it was `open` that asked                 */
+};
 
 struct session {
     int fd;              /* -1: free slot                                        */
@@ -222,7 +268,9 @@ struct session {
     bool events;
     bool ending;         /* close when out is flushed                            */
     struct domain *wait;
-    enum wait_for wait_for;
+    unsigned wait_for;   /* enum wait_for                                        */
+    json_t *later;       /* a request that waits for its turn; NULL              */
+    char later_for[POLICY_NAME_MAX]; /* whose turn that is                       */
 };
 
 /* The one program that touches the machine's network interfaces. */
@@ -257,6 +305,7 @@ struct daemon {
     uint64_t turn;           /* the last one that was written down               */
     int state_error;         /* the last complaint                               */
     bool adopted;            /* the core was there before us                     */
+    gid_t guest_group;       /* who may connect to vhost-user sockets; 0: root alone */
     bool core_ended;         /* and everything with it                           */
     int listen_fd, signal_fd;
     pid_t core;              /* 0: it is not our child                           */
@@ -359,12 +408,66 @@ unsigned driver_guests(struct daemon *d, const struct domain *driver, char *name
 int guest_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
 void guest_device(struct daemon *d, const struct hyp_event *ev);
 void guest_look(struct daemon *d, struct domain *dom, unsigned i); /* what both sides wrote for a device */
+void guest_connected(struct daemon *d, struct domain *dom); /* it runs, if all its devices are */
 bool guest_may_tell(struct domain *dom); /* it was not told too much of this guest in this second */
 void guest_go_on(struct daemon *d, struct domain *dom); /* is made as soon as all its devices are there */
 void guest_store_event(struct daemon *d, const struct store_event *ev);
 void guest_release(struct daemon *d, struct domain *dom); /* devices, nodes, home */
+/* One of its devices; what they all do is made of these. */
+int guest_check_device(struct daemon *d, const struct domain *dom, unsigned i, char why[DAEMON_SENTENCE_MAX]);
+int guest_open_device(struct daemon *d, struct domain *dom, unsigned i, char why[DAEMON_SENTENCE_MAX]);
+int guest_write_device(struct daemon *d, struct domain *dom, unsigned i);
+void guest_drop_device(struct daemon *d, struct domain *dom, unsigned i); /* its nodes, then its device */
 void guest_tick(struct daemon *d, struct domain *dom, uint64_t now);
 uint64_t guest_next_tick(const struct domain *dom);
+
+/* ------------------------------------------------------------ definition.c */
+struct wanted {
+    const struct domain_spec *spec;
+    const char *file, *xml;
+    size_t bytes;
+};
+void definition_define(struct daemon *d, struct session *s, json_t *request);
+void definition_undefine(struct daemon *d, struct session *s, struct domain *dom);
+void definition_open(struct daemon *d, struct session *s, json_t *request);
+void definition_close(struct daemon *d, struct session *s, json_t *request);
+/* It is not on its way somewhere: open and close may be looked at. */
+bool definition_is_settled(const struct domain *dom);
+/* It runs: the definition that it started with stays. */
+void definition_settled(struct domain *dom);
+/* The one on disk counts: after a daemon that was killed while it changed it. */
+void definition_again(struct daemon *d, struct domain *dom);
+void definition_tick(struct daemon *d, struct domain *dom);
+uint64_t definition_next_tick(const struct domain *dom);
+
+/* ---------------------------------------------------------------- change.c */
+/* Begins to make a running guest's devices what is wanted; its outcome is told to WAIT_CHANGE.
+ * Negative errno: refused, with a sentence, and nothing changed. */
+int change_ask(struct daemon *d, struct domain *dom, const struct wanted *wanted,
+               char why[DAEMON_SENTENCE_MAX]);
+/* What is new cannot be had. */
+void change_failed(struct daemon *d, struct domain *dom, const char *why);
+/* The guest's process is gone, and all that it had. */
+void change_over(struct daemon *d, struct domain *dom);
+/* The door's answer; why: NULL, it went well. */
+void change_answered(struct daemon *d, struct domain *dom, unsigned i, bool open, const char *why);
+void change_look(struct daemon *d, struct domain *dom); /* a device may have been opened */
+void change_tick(struct daemon *d, struct domain *dom, uint64_t now);
+uint64_t change_next_tick(const struct domain *dom);
+
+/* ----------------------------------------------------------------- vhost.c */
+/* "" is right too: it is not plugged in.  -EINVAL: another, and which one is right. */
+int vhost_check_socket(const struct daemon *d, const char *name, const char *dev, const char *path,
+                       char why[DAEMON_SENTENCE_MAX]);
+/* Directory and channel: ours is door_fd, the door's is channel[1]. */
+int vhost_open(struct domain *dom, char why[DAEMON_SENTENCE_MAX]);
+void vhost_hang_up(struct domain *dom);
+/* Every device, each with its socket, then READY. */
+int vhost_begin(const struct daemon *d, const struct domain *dom);
+int vhost_offer(const struct daemon *d, const struct domain *dom, unsigned i);
+int vhost_withdraw(const struct domain *dom, unsigned i);
+void vhost_unlink(const struct domain *dom, unsigned i);
+void vhost_hear(struct daemon *d, struct domain *dom);
 
 /* ----------------------------------------------------------------- spare.c */
 /* Why this driver domain has no spare; "" when it is to have one. */
@@ -383,7 +486,6 @@ bool spare_takes_over(struct daemon *d, struct domain *dom);
 /* True: the spare that was being made goes on as the next incarnation, which is starting. */
 bool spare_goes_on(struct daemon *d, struct domain *dom);
 void spare_guest_up(struct daemon *d, struct domain *guest);
-void spare_guest_down(struct daemon *d, struct domain *guest);
 /* A disk of a guest was opened in its driver domain: the spare may wait for it now. */
 void spare_device_up(struct daemon *d, struct domain *guest, unsigned i);
 /* Something was armed, or is no more. */
@@ -437,7 +539,21 @@ void nodes_add(struct nodes *nodes, const char *key, const char *fmt, ...)
 /* What the operator configured for a frontend; 0 and AUTO: nothing. */
 void nodes_add_hints(struct nodes *frontend, unsigned queues, unsigned pool_pages, enum policy_grants grants);
 
-void split_init(struct domain *dom); /* from its spec */
+void split_init(struct domain *dom); /* from its spec, which has no holes yet */
+/* Its device i is as its spec has it there; nothing of it is made yet. */
+void split_place(struct domain *dom, unsigned i);
+/* The same with what spec, which has no holes, says of dev; false: nothing. */
+bool split_place_from(struct domain *dom, unsigned i, const struct domain_spec *spec, const char *dev);
+/* The place of that device; SPLITS_MAX: there is none. */
+unsigned split_find(const struct domain *dom, const char *dev);
+/* From *i on; false: there is none. */
+bool split_next(const struct domain *dom, unsigned *i);
+bool disk_next(const struct domain *dom, unsigned *i);
+bool nic_next(const struct domain *dom, unsigned *k);
+static inline bool split_is_disk(unsigned i)
+{
+    return i < FIRST_NIC;
+}
 /* Both directories of a slot, in one transaction; what an older backend had there is removed. */
 int split_write_nodes(struct daemon *d, struct domain *guest, unsigned i, unsigned slot, domid_t be,
                       bool standby);
@@ -552,11 +668,19 @@ void session_fail(struct session *s, int exit_status, const char *fmt, ...)
 void session_close(struct session *s);
 /* The end of what sessions wait for at this domain; sentence NULL: it went well. */
 void session_answer(struct daemon *d, struct domain *dom, unsigned kinds, const char *sentence);
+/* Waits for what act() begins; false: it was refused, and that is answered. */
+bool session_ask(struct daemon *d, struct session *s, struct domain *dom, unsigned what,
+                 int (*act)(struct daemon *, struct domain *, char *));
+/* The request is handled anew when that domain is settled, or gone. */
+void session_defer(struct session *s, json_t *request, const char *name);
+/* True: some were. */
+bool session_turns(struct daemon *d);
 void session_progress(struct daemon *d, struct domain *dom, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* --------------------------------------------------------------- request.c */
 void request_handle(struct daemon *d, struct session *s, const char *line, size_t bytes);
+void request_run(struct daemon *d, struct session *s, json_t *request);
 
 /* ------------------------------------------------- report.c and metrics.c */
 json_t *report_list(struct daemon *d);

@@ -171,6 +171,7 @@ void dom_is_running(struct daemon *d, struct domain *dom, const char *event)
     }
     session_answer(d, dom, WAIT_START, NULL);
     if (dom->spec.kind == POLICY_GUEST) {
+        definition_settled(dom);
         spare_guest_up(d, dom);
         return;
     }
@@ -489,6 +490,8 @@ void dom_event(struct daemon *d, const struct hyp_event *ev)
             driver_ready(d, dom);
         else if (spared)
             spare_ready(d, spared);
+        else if (dom)
+            guest_connected(d, dom);
         break;
     case HYP_EV_DEVICE:
         guest_device(d, ev);
@@ -509,7 +512,7 @@ void dom_adopted(struct daemon *d, struct domain *dom)
     for (int i = 0; dom->spec.kind == POLICY_DRIVER && i < 2; i++)
         if (processes[i] && !rc)
             rc = heartbeat_watch(d, processes[i], true);
-    for (unsigned i = 0; !rc && i < dom->nsplits; i++)
+    for (unsigned i = 0; !rc && split_next(dom, &i); i++)
         rc = split_watch(d, dom, i);
     if (rc)
         event_error(d, dom, "the store would not watch its nodes: %s", strerror(-rc));
@@ -533,7 +536,7 @@ static void late_sentence(struct daemon *d, const struct domain *dom, char why[D
                  dom->spec.name, READY_WAIT_MS / 1000, dom->spec.name);
         return;
     }
-    for (unsigned i = 0; i < dom->nsplits && !*error; i++)
+    for (unsigned i = 0; !*error && split_next(dom, &i); i++)
         if (!dom->split[i].connected)
             split_backend_error(d, dom, i, error, sizeof(error));
     snprintf(why, DAEMON_SENTENCE_MAX, "the %s of %s were not connected in %d s%s%s; see: bulkhead log %s",

@@ -3,8 +3,8 @@
  * door.c - the sockets by which a guest's devices are reached: nbd.sock, whose
  * listening end the guest's own process gets, and attach.sock, where the
  * daemon hands a native guest's two connections to the first program that
- * comes.  A door stays open while its guest is being made anew: who connects
- * then waits in the queue of the socket.
+ * comes; those of vhost-user guests are in vhost.c.  A door stays open while its
+ * guest is being made anew: who connects then waits in the queue of the socket.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +36,8 @@ int door_open(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX
 
     if (dom->spec.door == POLICY_DOOR_TAP) /* whose door is in a network namespace */
         return 0;
+    if (dom->spec.door == POLICY_DOOR_VHOST)
+        return vhost_open(dom, why);
     path_of(dom, path);
     if (dom->door_fd >= 0 && !access(path, F_OK))
         return 0;
@@ -64,16 +66,14 @@ int door_open(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX
 
 void door_close(struct domain *dom)
 {
-    char path[DOOR_PATH_MAX];
+    bool vhost = dom->spec.door == POLICY_DOOR_VHOST;
 
-    if (dom->door_fd < 0)
+    if (dom->door_fd < 0 && !vhost)
         return;
-    close(dom->door_fd);
+    if (dom->door_fd >= 0)
+        close(dom->door_fd);
     dom->door_fd = -1;
-    path_of(dom, path);
-    unlink(path);
-    *strrchr(path, '/') = '\0';
-    rmdir(path);
+    rundir_remove_guest(dom->spec.name);
 }
 
 void door_attach(struct daemon *d, struct domain *dom)

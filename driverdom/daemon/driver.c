@@ -143,7 +143,7 @@ void driver_move(struct daemon *d, struct domain *dom, struct domain *guest, uns
     struct split *split = &guest->split[i];
     int rc;
 
-    if (i < guest->spec.ndisks)
+    if (split_is_disk(i))
         move_disk(d, guest, i);
     split->be = dom->domid;
     split->connected = false;
@@ -156,10 +156,10 @@ bool driver_next(struct daemon *d, const struct domain *dom, struct served *at)
 {
     for (; at->g < DAEMON_DOMAINS_MAX; at->g++, at->next = 0) {
         at->guest = &d->domains[at->g];
-        while (at->guest->used && at->guest->built && at->next < at->guest->nsplits) {
+        while (at->guest->used && at->guest->built && split_next(at->guest, &at->next)) {
             at->i = at->next++;
             at->split = &at->guest->split[at->i];
-            if (!strcmp(at->split->backend, dom->spec.name))
+            if (at->split->at != SPLIT_NEW && !strcmp(at->split->backend, dom->spec.name))
                 return true;
         }
     }
@@ -201,27 +201,39 @@ static void fail_start(struct daemon *d, const struct domain *dom, struct domain
     dom_start_failed(d, guest, why);
 }
 
+static void fail_change(struct daemon *d, const struct domain *dom, struct domain *guest)
+{
+    char why[DAEMON_SENTENCE_MAX];
+
+    snprintf(why, sizeof(why), "driver domain %s died while devices of %s were being attached: try again",
+             dom->spec.name, guest->spec.name);
+    change_failed(d, guest, why);
+}
+
 void driver_lost(struct daemon *d, struct domain *dom)
 {
     for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
         struct domain *guest = &d->domains[g];
-        bool lost = false;
+        bool lost = false, coming = false;
 
         if (!guest->used || guest->spec.kind != POLICY_GUEST || !dom->domid)
             continue;
-        for (unsigned i = 0; i < guest->nsplits; i++) {
+        for (unsigned i = 0; split_next(guest, &i); i++) {
             struct split *split = &guest->split[i];
 
             if (split->be != dom->domid)
                 continue;
             lost = true;
+            coming = coming || split->at == SPLIT_NEW;
             split->be = 0;
             split->connected = false;
-            if (i < guest->spec.ndisks)
+            if (split_is_disk(i))
                 guest->vbd[i] = (struct vbd){.last_error = guest->vbd[i].last_error};
         }
         if (lost && guest->state == ST_STARTING && !guest->built)
             fail_start(d, dom, guest);
+        if (coming)
+            fail_change(d, dom, guest);
     }
 }
 
@@ -262,7 +274,7 @@ unsigned driver_guests(struct daemon *d, const struct domain *driver, char *name
 
         if (!guest->used || dom_is_down(guest))
             continue;
-        for (unsigned i = 0; i < guest->nsplits; i++)
+        for (unsigned i = 0; split_next(guest, &i); i++)
             serves = serves || !strcmp(guest->split[i].backend, driver->spec.name);
         if (!serves)
             continue;

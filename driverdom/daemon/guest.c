@@ -12,118 +12,18 @@
 #include "../../hyp-shim/xenbus.h"
 #include "daemon.h"
 
-#define RAM_SPARE (8ull << 20) /* what a driver domain needs besides its ram disks */
-
-static int check_listed(const struct domain *guest, unsigned i, const struct domain *driver,
-                        char why[DAEMON_SENTENCE_MAX])
+int guest_write_device(struct daemon *d, struct domain *dom, unsigned i)
 {
-    const struct policy_disk *disk = &guest->spec.disks[i];
+    int rc = split_open_report(d, dom, i);
 
-    if (!driver->spec.nhostdevs || disk->source == POLICY_SOURCE_RAM)
-        return 0;
-    for (unsigned h = 0; h < driver->spec.nhostdevs; h++)
-        if (!strcmp(driver->spec.hostdevs[h], disk->path))
-            return 0;
-    snprintf(why, DAEMON_SENTENCE_MAX, "driver domain %s may not serve %.400s: it is none of its <hostdev>",
-             driver->spec.name, disk->path);
-    return -EPERM;
-}
-
-static uint64_t ram_in_use(struct daemon *d, const struct domain *driver, const struct domain *besides)
-{
-    uint64_t sum = 0;
-
-    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
-        const struct domain *guest = &d->domains[g];
-
-        if (!guest->used || (dom_is_down(guest) && guest != besides))
-            continue;
-        for (unsigned i = 0; i < guest->spec.ndisks; i++)
-            if (!strcmp(guest->spec.disks[i].backend, driver->spec.name))
-                sum += guest->spec.disks[i].ram_bytes;
-    }
-    return sum;
-}
-
-static int check_disk(struct daemon *d, const struct domain *guest, unsigned i, const struct domain *driver,
-                      char why[DAEMON_SENTENCE_MAX])
-{
-    const struct policy_disk *disk = &guest->spec.disks[i];
-    uint64_t ram;
-
-    ram = ram_in_use(d, driver, guest);
-    if (disk->ram_bytes && (ram > driver->spec.memory_bytes || driver->spec.memory_bytes - ram < RAM_SPARE)) {
-        snprintf(why, DAEMON_SENTENCE_MAX,
-                 "driver domain %s has too little <memory> for the ram disks of its guests: it needs %llu "
-                 "MiB",
-                 disk->backend, (unsigned long long)((ram + RAM_SPARE + (1u << 20) - 1) >> 20));
-        return -ENOMEM;
-    }
-    return check_listed(guest, i, driver, why);
-}
-
-/* One address, one NIC: the switch goes by it. */
-static int check_nic(struct daemon *d, const struct domain *guest, unsigned i, const struct domain *driver,
-                     char why[DAEMON_SENTENCE_MAX])
-{
-    const struct policy_nic *nic = &guest->spec.nics[i];
-    char mac[18];
-
-    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
-        const struct domain *other = &d->domains[g];
-
-        if (!other->used || other == guest || dom_is_down(other))
-            continue;
-        for (unsigned k = 0; k < other->spec.nnics; k++) {
-            if (strcmp(other->spec.nics[k].backend, driver->spec.name) != 0 ||
-                memcmp(other->spec.nics[k].mac, nic->mac, sizeof(nic->mac)) != 0)
-                continue;
-            vif_mac_text(nic->mac, mac);
-            snprintf(
-                why, DAEMON_SENTENCE_MAX,
-                "NIC %s of %s: address %s is that of %s of %s already, in driver domain %s: give it another "
-                "<mac address='...'/>",
-                nic->dev, guest->spec.name, mac, other->spec.nics[k].dev, other->spec.name,
-                driver->spec.name);
-            return -EADDRINUSE;
-        }
-    }
-    return 0;
-}
-
-static int check_split(struct daemon *d, const struct domain *guest, unsigned i,
-                       char why[DAEMON_SENTENCE_MAX])
-{
-    const struct split *split = &guest->split[i];
-    const struct domain *driver = dom_find(d, split->backend);
-    bool disk = i < guest->spec.ndisks;
-
-    if (!driver || driver->spec.kind != POLICY_DRIVER) {
-        snprintf(why, DAEMON_SENTENCE_MAX,
-                 "%s %s of %s names driver domain %s, which is not defined: define it first", split->word,
-                 split->dev, guest->spec.name, split->backend);
-        return -ENOENT;
-    }
-    if (driver->spec.cls != (disk ? POLICY_CLASS_BLK : POLICY_CLASS_NET)) {
-        snprintf(why, DAEMON_SENTENCE_MAX,
-                 "%s %s of %s names driver domain %s, whose class is '%s', not '%s'", split->word, split->dev,
-                 guest->spec.name, split->backend, policy_class_name(&driver->spec), disk ? "blk" : "net");
-        return -EINVAL;
-    }
-    if (driver->state != ST_RUNNING) {
-        snprintf(why, DAEMON_SENTENCE_MAX, "driver domain %s is not running: start it first", split->backend);
-        return -ENOTCONN;
-    }
-    return disk ? check_disk(d, guest, i, driver, why)
-                : check_nic(d, guest, i - guest->spec.ndisks, driver, why);
+    return rc ? rc : split_write_nodes(d, dom, i, dom->split[i].live, dom->split[i].be, false);
 }
 
 static void build(struct daemon *d, struct domain *dom)
 {
     char why[DAEMON_SENTENCE_MAX];
     const char *step = "the core would not make it";
-    bool tap = dom->spec.door == POLICY_DOOR_TAP;
-    int rc = dom_make(d, dom, tap ? &dom->channel[1] : &dom->door_fd, 1);
+    int rc = dom_make(d, dom, dom->channel[1] >= 0 ? &dom->channel[1] : &dom->door_fd, 1);
 
     keeper_channel_passed(dom->channel);
     if (!rc) {
@@ -132,10 +32,11 @@ static void build(struct daemon *d, struct domain *dom)
         step = "the store would not take its nodes";
         rc = home_make(d, dom->spec.name, dom->domid);
     }
-    for (unsigned i = 0; !rc && i < dom->nsplits; i++) {
-        rc = split_open_report(d, dom, i);
-        if (!rc)
-            rc = split_write_nodes(d, dom, i, dom->split[i].live, dom->split[i].be, false);
+    for (unsigned i = 0; !rc && split_next(dom, &i); i++)
+        rc = guest_write_device(d, dom, i);
+    if (!rc && dom->spec.door == POLICY_DOOR_VHOST) {
+        step = "its sockets cannot be made";
+        rc = vhost_begin(d, dom);
     }
     if (!rc) {
         step = "the core would not let it run";
@@ -163,11 +64,11 @@ static void build(struct daemon *d, struct domain *dom)
 
 static bool all_there(const struct domain *dom)
 {
-    for (unsigned i = 0; i < dom->spec.ndisks; i++)
+    for (unsigned i = 0; disk_next(dom, &i); i++)
         if (dom->vbd[i].device != VBD_OPEN)
             return false;
-    for (unsigned i = 0; i < dom->spec.nnics && dom->spec.door == POLICY_DOOR_TAP; i++)
-        if (dom->tap[i].at != KEPT_HELD)
+    for (unsigned k = 0; dom->spec.door == POLICY_DOOR_TAP && nic_next(dom, &k); k++)
+        if (dom->tap[k].at != KEPT_HELD)
             return false;
     return true;
 }
@@ -188,46 +89,62 @@ static int want_taps(struct daemon *d, struct domain *dom, char why[DAEMON_SENTE
     rc = keeper_start(d, why);
     if (!rc)
         rc = keeper_channel(dom->channel, dom->spec.name, why);
-    for (unsigned i = 0; !rc && i < dom->spec.nnics; i++)
-        dom->tap[i].at = KEPT_TO_ASK;
+    for (unsigned k = 0; !rc && nic_next(dom, &k); k++)
+        dom->tap[k].at = KEPT_TO_ASK;
     return rc;
+}
+
+static domid_t spare_of(struct daemon *d, const struct split *split)
+{
+    const struct domain *driver = dom_find(d, split->backend);
+
+    return driver ? driver->spare.domid : 0;
 }
 
 static void release_devices(struct daemon *d, struct domain *dom)
 {
-    for (unsigned i = 0; i < dom->spec.ndisks; i++)
+    for (unsigned i = 0; disk_next(dom, &i); i++)
         vbd_release(d, dom, i);
-    for (unsigned i = 0; i < dom->spec.nnics; i++) {
-        dom->split[dom->spec.ndisks + i].be = 0;
-        keeper_drop(&dom->tap[i]);
+    for (unsigned k = 0; nic_next(dom, &k); k++) {
+        dom->split[FIRST_NIC + k].be = 0;
+        keeper_drop(&dom->tap[k]);
     }
     keeper_close_channel(dom->channel);
+}
+
+int guest_open_device(struct daemon *d, struct domain *dom, unsigned i, char why[DAEMON_SENTENCE_MAX])
+{
+    int rc;
+
+    if (!split_is_disk(i)) {
+        dom->split[i].be = dom_find(d, dom->split[i].backend)->domid;
+        return 0;
+    }
+    rc = vbd_assign(d, dom, i);
+    dom->vbd[i].give_up_at = dom->vbd[i].device == VBD_OPENING ? now_ms() + OPEN_WAIT_MS : 0;
+    if (rc)
+        vbd_open_sentence(dom, i, rc, why);
+    return rc;
 }
 
 int guest_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
 {
     int rc = 0;
 
-    for (unsigned i = 0; !rc && i < dom->nsplits; i++)
-        rc = check_split(d, dom, i, why);
+    for (unsigned i = 0; !rc && split_next(dom, &i); i++)
+        rc = guest_check_device(d, dom, i, why);
     if (!rc)
         rc = door_open(d, dom, why);
     if (!rc)
         rc = want_taps(d, dom, why);
-    for (unsigned i = 0; !rc && i < dom->spec.ndisks; i++) {
-        rc = vbd_assign(d, dom, i);
-        dom->vbd[i].give_up_at = dom->vbd[i].device == VBD_OPENING ? now_ms() + OPEN_WAIT_MS : 0;
-        if (rc)
-            vbd_open_sentence(dom, i, rc, why);
-    }
+    for (unsigned i = 0; !rc && split_next(dom, &i); i++)
+        rc = guest_open_device(d, dom, i, why);
     if (rc) {
         release_devices(d, dom);
         if (dom->state == ST_DEFINED)
             door_close(dom);
         return rc;
     }
-    for (unsigned i = 0; i < dom->spec.nnics; i++)
-        dom->split[dom->spec.ndisks + i].be = dom_find(d, dom->spec.nics[i].backend)->domid;
     dom->state = ST_STARTING;
     dom->deadline = dom->spec.door == POLICY_DOOR_TAP ? now_ms() + READY_WAIT_MS : 0;
     event_tell(d, "starting", dom, NULL);
@@ -237,33 +154,61 @@ int guest_start(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_M
     return 0;
 }
 
+static void remove_nodes(struct daemon *d, struct domain *dom, unsigned i)
+{
+    struct split *split = &dom->split[i];
+
+    if (split_is_disk(i))
+        vbd_release_ahead(d, dom, i, spare_of(d, split));
+    split_remove_nodes(d, dom, i, split->live);
+    split_remove_nodes(d, dom, i, !split->live);
+    split->live = 0;
+    split->awaited = false;
+    if (dom->built)
+        split_close_report(d, dom, i);
+}
+
+/* Nobody waits for its report any more. */
+static void not_awaited(struct daemon *d, const char *backend)
+{
+    struct domain *driver = dom_find(d, backend);
+
+    if (driver)
+        recovery_look(d, driver);
+    if (driver)
+        spare_look(d, driver);
+}
+
+void guest_drop_device(struct daemon *d, struct domain *dom, unsigned i)
+{
+    remove_nodes(d, dom, i);
+    if (split_is_disk(i))
+        vbd_release(d, dom, i);
+    dom->split[i].be = 0;
+    not_awaited(d, dom->split[i].backend);
+}
+
 void guest_release(struct daemon *d, struct domain *dom)
 {
-    spare_guest_down(d, dom);
-    for (unsigned i = 0; i < dom->nsplits; i++) {
-        struct split *split = &dom->split[i];
-
-        split_remove_nodes(d, dom, i, split->live);
-        split_remove_nodes(d, dom, i, !split->live);
-        split->live = 0;
-        split->awaited = false;
-        if (dom->built)
-            split_close_report(d, dom, i);
-    }
+    for (unsigned i = 0; split_next(dom, &i); i++)
+        remove_nodes(d, dom, i);
     release_devices(d, dom);
     home_remove(d, dom->domid);
     dom->built = false;
-    for (unsigned i = 0; i < dom->nsplits; i++) { /* none waits for its report any more */
-        struct domain *driver = dom_find(d, dom->split[i].backend);
-
-        if (driver)
-            recovery_look(d, driver);
-        if (driver)
-            spare_look(d, driver);
-    }
+    for (unsigned i = 0; split_next(dom, &i); i++)
+        not_awaited(d, dom->split[i].backend);
+    change_over(d, dom);
 }
 
 /* ------------------------------------------------------------ devices that open */
+
+static void not_opened(struct daemon *d, struct domain *dom, const char *why)
+{
+    if (dom->built)
+        change_failed(d, dom, why);
+    else
+        dom_start_failed(d, dom, why);
+}
 
 static void device_failed(struct daemon *d, struct domain *dom, unsigned i, struct vbd *vbd, int error)
 {
@@ -271,7 +216,7 @@ static void device_failed(struct daemon *d, struct domain *dom, unsigned i, stru
     char why[DAEMON_SENTENCE_MAX];
 
     vbd_open_sentence(dom, i, error, why);
-    if (dom->built) {
+    if (dom->built && dom->split[i].at != SPLIT_NEW) {
         if (vbd->last_error != error)
             event_error(d, dom, "%s", why);
         vbd->last_error = error;
@@ -279,15 +224,8 @@ static void device_failed(struct daemon *d, struct domain *dom, unsigned i, stru
     } else if (busy && now_ms() + OPEN_RETRY_MS < vbd->give_up_at) {
         vbd->retry_at = now_ms() + OPEN_RETRY_MS;
     } else {
-        dom_start_failed(d, dom, why);
+        not_opened(d, dom, why);
     }
-}
-
-static domid_t spare_of(struct daemon *d, const struct split *split)
-{
-    const struct domain *driver = dom_find(d, split->backend);
-
-    return driver ? driver->spare.domid : 0;
 }
 
 /* The device of that number in that domain, if it is to be opened for this disk. */
@@ -306,7 +244,7 @@ void guest_device(struct daemon *d, const struct hyp_event *ev)
     for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
         struct domain *dom = &d->domains[g];
 
-        for (unsigned i = 0; dom->used && i < dom->spec.ndisks; i++) {
+        for (unsigned i = 0; dom->used && disk_next(dom, &i); i++) {
             struct vbd *vbd = opening(d, dom, i, ev->domid, ev->device);
 
             if (!vbd)
@@ -322,6 +260,7 @@ void guest_device(struct daemon *d, const struct hyp_event *ev)
             guest_go_on(d, dom);
             recovery_look(d, dom_find(d, dom->split[i].backend));
             spare_device_up(d, dom, i);
+            change_look(d, dom);
             return;
         }
     }
@@ -339,13 +278,13 @@ static void retry(struct daemon *d, struct domain *dom, unsigned i, struct vbd *
 
 void guest_tick(struct daemon *d, struct domain *dom, uint64_t now)
 {
-    for (unsigned i = 0; i < dom->spec.ndisks; i++) {
+    for (unsigned i = 0; disk_next(dom, &i); i++) {
         struct vbd *vbd = &dom->vbd[i];
         char why[DAEMON_SENTENCE_MAX];
 
         if (vbd->give_up_at && now >= vbd->give_up_at) {
             vbd_open_sentence(dom, i, -EBUSY, why);
-            dom_start_failed(d, dom, why);
+            not_opened(d, dom, why);
             return;
         }
         if (vbd->retry_at && now >= vbd->retry_at)
@@ -353,13 +292,17 @@ void guest_tick(struct daemon *d, struct domain *dom, uint64_t now)
         if (dom->ahead[i].retry_at && now >= dom->ahead[i].retry_at)
             retry(d, dom, i, &dom->ahead[i], spare_of(d, &dom->split[i]));
     }
+    if (dom->state == ST_RUNNING)
+        change_tick(d, dom, now);
+    definition_tick(d, dom);
 }
 
 uint64_t guest_next_tick(const struct domain *dom)
 {
-    uint64_t next = 0;
+    const uint64_t own[] = {dom->state == ST_RUNNING ? change_next_tick(dom) : 0, definition_next_tick(dom)};
+    uint64_t next = own[0] ? own[0] : own[1];
 
-    for (unsigned i = 0; i < dom->spec.ndisks; i++) {
+    for (unsigned i = 0; disk_next(dom, &i); i++) {
         const uint64_t times[] = {dom->vbd[i].give_up_at, dom->vbd[i].retry_at, dom->ahead[i].retry_at};
 
         for (int k = 0; k < 3; k++)
@@ -387,6 +330,8 @@ static void hear_backend(struct daemon *d, struct domain *dom, unsigned i)
              dom->spec.name, split->backend, text);
     if (dom->state == ST_STARTING)
         dom_start_failed(d, dom, why);
+    else if (split->at == SPLIT_COMING)
+        change_failed(d, dom, why);
     else
         event_error(d, dom, "%s", why);
 }
@@ -405,6 +350,16 @@ static void look_ahead(struct daemon *d, struct domain *dom, unsigned i)
     spare_look(d, driver);
 }
 
+void guest_connected(struct daemon *d, struct domain *dom)
+{
+    bool all = dom->built && dom->state == ST_STARTING;
+
+    for (unsigned i = 0; split_next(dom, &i); i++)
+        all = all && dom->split[i].connected;
+    if (all)
+        dom_is_running(d, dom, "running");
+}
+
 void guest_look(struct daemon *d, struct domain *dom, unsigned i)
 {
     struct split *split = &dom->split[i];
@@ -418,18 +373,11 @@ void guest_look(struct daemon *d, struct domain *dom, unsigned i)
     connected = split_frontend_state(d, dom, i) == XenbusStateConnected;
     if (connected && !split->connected)
         event_tell(d, "connected", dom,
-                   json_pack("{s:s}", i < dom->spec.ndisks ? "disk" : "nic", split->dev));
+                   json_pack("{s:s}", split_is_disk(i) ? "disk" : "nic", split->dev));
     split->connected = connected;
     if (connected)
         recovery_look(d, dom_find(d, split->backend));
-    if (dom->state == ST_STARTING) {
-        bool all = true;
-
-        for (unsigned k = 0; k < dom->nsplits; k++)
-            all = all && dom->split[k].connected;
-        if (all)
-            dom_is_running(d, dom, "running");
-    }
+    guest_connected(d, dom);
     if (!connected)
         hear_backend(d, dom, i);
 }
@@ -526,6 +474,8 @@ static void hear(struct daemon *d, struct domain *dom, unsigned i, const char *p
         one = one || !strcmp(last + 1, keys[k]);
     if (!report)
         guest_look(d, dom, i);
+    if (!(dom->there & 1u << i)) /* it was being attached, and that failed */
+        return;
     for (size_t k = 0; (report || !*path) && dom->built && k < sizeof(keys) / sizeof(keys[0]); k++)
         if (!one || !strcmp(last + 1, keys[k]))
             hear_report(d, dom, i, keys[k]);
@@ -545,7 +495,7 @@ void guest_store_event(struct daemon *d, const struct store_event *ev)
     for (int g = 0; g < DAEMON_DOMAINS_MAX; g++) {
         struct domain *dom = &d->domains[g];
 
-        for (unsigned i = 0; dom->used && i < dom->nsplits; i++)
+        for (unsigned i = 0; dom->used && split_next(dom, &i); i++)
             if (everything || (dom->domid == domid && i == split))
                 hear(d, dom, i, ev->path);
     }

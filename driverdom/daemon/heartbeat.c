@@ -133,7 +133,7 @@ void heartbeat_lie(struct daemon *d, struct domain *guest, unsigned i, const cha
     }
     event_tell(d, "lie", driver,
                json_pack("{s:s,s:s,s:s}", "guest", guest->spec.name,
-                         i < guest->spec.ndisks ? "disk" : "nic", split->dev, "what", what));
+                         split_is_disk(i) ? "disk" : "nic", split->dev, "what", what));
     log_say(&driver->log, "bulkheadd: domain %u lies to %s of %s (%s): killed", driver->domid, split->dev,
             guest->spec.name, what);
     dom_put_down(d, driver, CAUSE_LIE);

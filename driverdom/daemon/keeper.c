@@ -195,8 +195,8 @@ void keeper_ask(struct daemon *d)
             continue;
         taken = ask_one(d, dom, 0, &dom->uplink.kept, dom->channel) &&
                 ask_one(d, dom, 0, &dom->spare.kept, dom->spare.channel);
-        for (unsigned i = 0; i < dom->spec.nnics && taken; i++)
-            taken = ask_one(d, dom, i, &dom->tap[i], dom->channel);
+        for (unsigned k = 0; taken && nic_next(dom, &k); k++)
+            taken = ask_one(d, dom, k, &dom->tap[k], dom->channel);
     }
     d->keeper.blocked = !taken;
 }
@@ -220,8 +220,8 @@ void keeper_release(struct daemon *d, struct domain *dom)
 {
     dom->uplink.state = 0;
     release(d, &dom->uplink.kept);
-    for (unsigned i = 0; i < dom->spec.nnics; i++)
-        release(d, &dom->tap[i]);
+    for (unsigned k = 0; nic_next(dom, &k); k++)
+        release(d, &dom->tap[k]);
     keeper_ask(d);
 }
 
@@ -306,7 +306,7 @@ static void hear(struct daemon *d, const struct link_event *ev)
         bool driver = dom->spec.kind == POLICY_DRIVER;
         struct kept *kept;
 
-        if (!dom->used || k >= (driver ? 1 : dom->spec.nnics))
+        if (!dom->used || k >= (driver ? 1 : POLICY_NICS_MAX))
             continue;
         if (ev->op == LINK_STATE) {
             if (driver)
@@ -361,9 +361,9 @@ static void lose(struct daemon *d, struct domain *dom)
 
     *uplink = dom->spare.kept = (struct kept){.at = KEPT_NONE};
     dom->uplink.state = 0;
-    for (unsigned i = 0; i < dom->spec.nnics; i++) {
-        wanted |= dom->tap[i].at == KEPT_ASKED || dom->tap[i].at == KEPT_TO_ASK;
-        dom->tap[i] = (struct kept){.at = dom->tap[i].at == KEPT_HELD ? KEPT_HELD : KEPT_NONE};
+    for (unsigned k = 0; nic_next(dom, &k); k++) {
+        wanted |= dom->tap[k].at == KEPT_ASKED || dom->tap[k].at == KEPT_TO_ASK;
+        dom->tap[k] = (struct kept){.at = dom->tap[k].at == KEPT_HELD ? KEPT_HELD : KEPT_NONE};
     }
     if (dom->state == ST_STARTING && !dom->built && (wanted || had))
         dom_start_failed(d, dom, why);
@@ -417,8 +417,8 @@ void keeper_adopted(struct daemon *d)
 
         settle(&dom->uplink.kept);
         settle(&dom->spare.kept);
-        for (unsigned i = 0; i < dom->spec.nnics; i++)
-            settle(&dom->tap[i]);
+        for (unsigned k = 0; nic_next(dom, &k); k++)
+            settle(&dom->tap[k]);
     }
     keeper->fresh = keeper->next_id;
     keeper->next_id += IDS_EACH;
@@ -438,8 +438,8 @@ static bool is_waited_for(const struct daemon *d)
         const struct domain *dom = &d->domains[g];
         bool waits = dom->uplink.kept.answers || dom->uplink.kept.at == KEPT_TO_RELEASE;
 
-        for (unsigned i = 0; i < dom->spec.nnics; i++)
-            waits |= dom->tap[i].answers || dom->tap[i].at == KEPT_TO_RELEASE;
+        for (unsigned k = 0; nic_next(dom, &k); k++)
+            waits |= dom->tap[k].answers || dom->tap[k].at == KEPT_TO_RELEASE;
         if (dom->used && waits)
             return true;
     }

@@ -6,12 +6,14 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,6 +54,25 @@ void launch_ready(int ready_fd)
     }
     if (write(ready_fd, "1", 1) == 1)
         close(ready_fd);
+}
+
+void launch_notify(void)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    const char *path = getenv("NOTIFY_SOCKET");
+    size_t n = path ? strlen(path) : 0;
+    int fd;
+
+    if (n < 2 || n >= sizeof(to.sun_path) || (*path != '/' && *path != '@'))
+        return;
+    memcpy(to.sun_path, path, n);
+    if (*path == '@')
+        to.sun_path[0] = '\0'; /* in the abstract name space */
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    sendto(fd, "READY=1", 7, MSG_NOSIGNAL, (struct sockaddr *)&to, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+    close(fd);
 }
 
 /* Beside bulkheadd (a build tree), else ../libexec/bulkhead (an installed one). */
@@ -160,7 +181,27 @@ static bool sets_are_empty(void)
     return true;
 }
 
-int launch_drop_privileges(char *why, size_t cap)
+int launch_find_group(const char *name, const char *otherwise, gid_t *out, char *why, size_t cap)
+{
+    const struct group *found = getgrnam(name ? name : otherwise);
+
+    *out = found ? found->gr_gid : 0;
+    if (found || !name)
+        return 0;
+    snprintf(why, cap, "there is no group '%.100s': --guest-group is who runs QEMU", name);
+    return -ENOENT;
+}
+
+/* It has that group and no other. */
+static bool groups_are(gid_t group)
+{
+    gid_t have = 0;
+    int n = getgroups(0, NULL);
+
+    return n == (group != 0) && (!group || (getgroups(1, &have) == 1 && have == group));
+}
+
+int launch_drop_privileges(gid_t group, char *why, size_t cap)
 {
     const uid_t id = LOCAL_UID_BASE;
     const char *step = NULL;
@@ -171,7 +212,7 @@ int launch_drop_privileges(char *why, size_t cap)
     capng_clear(CAPNG_SELECT_ALL);
     if (capng_apply(CAPNG_SELECT_BOUNDS))
         step = "emptying the capability bounding set";
-    else if (setgroups(0, NULL))
+    else if (setgroups(group != 0, &group))
         step = "dropping groups";
     else if (setresgid(id, id, id) || setresuid(id, id, id))
         step = "changing to the daemon's uid";
@@ -180,7 +221,7 @@ int launch_drop_privileges(char *why, size_t cap)
     else if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         step = "forbidding new privileges";
     else if (getresuid(&r, &e, &s) || getresgid(&gr, &ge, &gs) || r != id || e != id || s != id || gr != id ||
-             ge != id || gs != id || getgroups(0, NULL) != 0 || setuid(0) == 0 || !sets_are_empty() ||
+             ge != id || gs != id || !groups_are(group) || setuid(0) == 0 || !sets_are_empty() ||
              prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
         step = "the check that all privileges are gone";
     if (!step)

@@ -21,6 +21,8 @@
 int launch_background(int *ready_fd);
 /* Says that the daemon serves, and lets go of the terminal. */
 void launch_ready(int ready_fd);
+/* In the foreground: tells the service manager that started it, if one did (sd_notify(3)). */
+void launch_notify(void);
 
 struct launch {
     pid_t core;
@@ -37,11 +39,14 @@ int launch_core(struct launch *out, int adopt_fd, struct log *log, char *why, si
 /* As many descriptors as the machine allows; those that wait in the parcel count too. */
 void launch_raise_limits(void);
 
+/* The number of a group; 0 when `name` is NULL and there is no `otherwise`. -ENOENT with a sentence. */
+int launch_find_group(const char *name, const char *otherwise, gid_t *out, char *why, size_t cap);
+
 /*
- * For good: uid and gid LOCAL_UID_BASE, no groups, no capability in any set,
- * no new privileges.  Verified; any doubt is an error, on which the caller
+ * For good: uid and gid LOCAL_UID_BASE, no group but `group` (0: none), no capability in
+ * any set, no new privileges.  Verified; any doubt is an error, on which the caller
  * must exit at once.
  */
-int launch_drop_privileges(char *why, size_t cap);
+int launch_drop_privileges(gid_t group, char *why, size_t cap);
 
 #endif

@@ -132,7 +132,7 @@ static void stop_step(struct daemon *d, uint64_t now)
 }
 
 struct watched {
-    enum { W_LISTEN, W_SIGNAL, W_HYP, W_STORE, W_KEEPER, W_LOG, W_ATTACH, W_SESSION } what;
+    enum { W_LISTEN, W_SIGNAL, W_HYP, W_STORE, W_KEEPER, W_LOG, W_ATTACH, W_DOOR, W_SESSION } what;
     void *of;
 };
 
@@ -172,10 +172,12 @@ static void fill(struct daemon *d, struct poll_set *set)
         watch(set, dom->spare.log.pipe, POLLIN, (struct watched){W_LOG, &dom->spare.log});
         if (dom->spec.door == POLICY_DOOR_NATIVE && dom->state == ST_RUNNING)
             watch(set, dom->door_fd, POLLIN, (struct watched){W_ATTACH, dom});
+        if (dom->spec.door == POLICY_DOOR_VHOST && dom->built)
+            watch(set, dom->door_fd, POLLIN, (struct watched){W_DOOR, dom});
     }
     for (int i = 0; i < DAEMON_SESSIONS_MAX; i++) {
         struct session *s = &d->sessions[i];
-        short want = (short)((s->wait ? 0 : POLLIN) | (s->out_bytes ? POLLOUT : 0));
+        short want = (short)((s->wait || s->later ? 0 : POLLIN) | (s->out_bytes ? POLLOUT : 0));
 
         watch(set, s->fd, want, (struct watched){W_SESSION, s});
     }
@@ -226,6 +228,13 @@ static void serve(struct daemon *d, const struct poll_set *set)
 
             if (dom->used && dom->state == ST_RUNNING && dom->door_fd == set->fds[i].fd)
                 door_attach(d, dom);
+            break;
+        }
+        case W_DOOR: {
+            struct domain *dom = of;
+
+            if (dom->used && dom->built && dom->door_fd == set->fds[i].fd)
+                vhost_hear(d, dom);
             break;
         }
         case W_SESSION: {
@@ -287,6 +296,7 @@ static void turn(struct daemon *d, struct poll_set *set)
     if (d->stopping)
         stop_step(d, now);
     again |= take_news(d); /* what that set off may let the next step begin */
+    again |= session_turns(d);
     if (d->done)
         return;
     state_save(d);
@@ -308,6 +318,8 @@ int daemon_loop(struct daemon *d, int ready_fd)
         return 1;
     if (!d->foreground)
         launch_ready(ready_fd);
+    else
+        launch_notify();
     log_say(&d->own_log, "bulkheadd %s serves %s", BULKHEAD_VERSION, d->run_dir);
     while (!d->done)
         turn(d, &set);

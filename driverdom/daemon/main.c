@@ -37,6 +37,8 @@ int main(int argc, char **argv)
     if (!opt.foreground && launch_background(&ready_fd))
         return give_up("cannot go to the background");
     setup_init(d, opt.foreground);
+    if (launch_find_group(opt.guest_group, DEFAULT_GUEST_GROUP, &d->guest_group, why, sizeof(why)))
+        return give_up(why);
     snprintf(d->run_dir, sizeof(d->run_dir), "%s", opt.run_dir);
     launch_raise_limits();
 
@@ -48,7 +50,7 @@ int main(int argc, char **argv)
         goto failed;
 
     /* From here on as nobody in particular. */
-    if (launch_drop_privileges(why, sizeof(why)) || setup_connect(d, why, sizeof(why)))
+    if (launch_drop_privileges(d->guest_group, why, sizeof(why)) || setup_connect(d, why, sizeof(why)))
         goto failed;
     status = daemon_loop(d, ready_fd);
     if (d->core_ended)

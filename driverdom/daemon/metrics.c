@@ -164,13 +164,13 @@ static void put_failed_requests(FILE *out, const struct domain *const *all, int 
     family(out, "bulkhead_disk_poisoned", "counter",
            "Requests failed because they were in flight through too many deaths.");
     for (int i = 0; i < n; i++)
-        for (unsigned k = 0; k < all[i]->spec.ndisks; k++)
+        for (unsigned k = 0; disk_next(all[i], &k); k++)
             fprintf(out, "bulkhead_disk_poisoned_total{guest=\"%s\",disk=\"%s\",driver=\"%s\"} %u\n",
                     all[i]->spec.name, all[i]->split[k].dev, all[i]->split[k].backend,
                     all[i]->split[k].poisoned);
     family(out, "bulkhead_disk_timed_out", "counter", "Requests failed by the disk's time limit.");
     for (int i = 0; i < n; i++)
-        for (unsigned k = 0; k < all[i]->spec.ndisks; k++)
+        for (unsigned k = 0; disk_next(all[i], &k); k++)
             fprintf(out, "bulkhead_disk_timed_out_total{guest=\"%s\",disk=\"%s\",driver=\"%s\"} %u\n",
                     all[i]->spec.name, all[i]->split[k].dev, all[i]->split[k].backend,
                     all[i]->split[k].timed_out);
@@ -268,17 +268,17 @@ static void put_nics(struct daemon *d, FILE *out, const struct domain *const *al
 
     family(out, "bulkhead_nic_connected", "gauge", "1 while frontend and backend of the NIC are connected.");
     for (int i = 0; i < n; i++) {
-        for (unsigned k = 0; k < all[i]->spec.nnics; k++) {
+        for (unsigned k = 0; nic_next(all[i], &k); k++) {
             nic_labels(all[i], k, labels, sizeof(labels));
             fprintf(out, "bulkhead_nic_connected{%s} %d\n", labels,
-                    all[i]->split[all[i]->spec.ndisks + k].connected);
+                    all[i]->split[FIRST_NIC + k].connected);
         }
     }
     for (size_t c = 0; c < sizeof(vif_counters) / sizeof(vif_counters[0]); c++) {
         begin_family(out, vif_counters, c);
         for (int i = 0; i < n; i++) {
-            for (unsigned k = 0; k < all[i]->spec.nnics; k++) {
-                if (!stats_of(all[i], all[i]->spec.ndisks + k, dir))
+            for (unsigned k = 0; nic_next(all[i], &k); k++) {
+                if (!stats_of(all[i], FIRST_NIC + k, dir))
                     continue;
                 nic_labels(all[i], k, labels, sizeof(labels));
                 put_counter(d, out, &vif_counters[c], dir, labels);
@@ -335,14 +335,14 @@ json_t *report_metrics(struct daemon *d)
     family(out, "bulkhead_disk_connected", "gauge",
            "1 while frontend and backend of the disk are connected.");
     for (int i = 0; i < n; i++)
-        for (unsigned k = 0; k < all[i]->spec.ndisks; k++)
+        for (unsigned k = 0; disk_next(all[i], &k); k++)
             fprintf(out, "bulkhead_disk_connected{guest=\"%s\",disk=\"%s\",driver=\"%s\"} %d\n",
                     all[i]->spec.name, all[i]->spec.disks[k].dev, all[i]->spec.disks[k].backend,
                     all[i]->split[k].connected);
     family(out, "bulkhead_vbd_stat", "gauge",
            "Figures that the driver domain reports of a disk; it is not trusted.");
     for (int i = 0; i < n; i++)
-        for (unsigned k = 0; k < all[i]->spec.ndisks; k++)
+        for (unsigned k = 0; disk_next(all[i], &k); k++)
             put_disk_stats(d, out, all[i], k);
     put_failed_requests(out, all, n);
     put_nics(d, out, all, n);

@@ -5,9 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "usage: bulkheadd [--run-dir DIR] [--foreground] [--version]\n"
+static const char usage[] = "usage: bulkheadd [--run-dir DIR] [--guest-group GROUP] [--foreground] "
+                            "[--version]\n"
                             "  --run-dir DIR   where its sockets, definitions and logs are (default: "
                             "$BULKHEAD_RUN_DIR, else " DEFAULT_RUN_DIR ")\n"
+                            "  --guest-group GROUP   who may connect to the sockets of vhost-user guests "
+                            "(default: " DEFAULT_GUEST_GROUP ", where there is one)\n"
                             "  --foreground    stay on the terminal\n";
 
 bool options_read(int argc, char **argv, struct options *out, int *exit_status)
@@ -21,6 +24,10 @@ bool options_read(int argc, char **argv, struct options *out, int *exit_status)
             out->run_dir = argv[++i];
         } else if (!strncmp(argv[i], "--run-dir=", 10)) {
             out->run_dir = argv[i] + 10;
+        } else if (!strcmp(argv[i], "--guest-group") && i + 1 < argc) {
+            out->guest_group = argv[++i];
+        } else if (!strncmp(argv[i], "--guest-group=", 14)) {
+            out->guest_group = argv[i] + 14;
         } else if (!strcmp(argv[i], "--foreground")) {
             out->foreground = true;
         } else if (!strcmp(argv[i], "--version")) {

@@ -5,10 +5,12 @@
 
 #include <stdbool.h>
 
-#define DEFAULT_RUN_DIR "/run/bulkhead"
+#define DEFAULT_RUN_DIR     "/run/bulkhead"
+#define DEFAULT_GUEST_GROUP "libvirt-qemu"
 
 struct options {
     const char *run_dir;
+    const char *guest_group; /* NULL: not said                                     */
     bool foreground;
 };
 

@@ -14,6 +14,7 @@ enum hyp_class dom_class(const struct domain_spec *spec)
         [POLICY_DOOR_NBD] = HYP_CLASS_NBD,
         [POLICY_DOOR_NATIVE] = HYP_CLASS_NATIVE,
         [POLICY_DOOR_TAP] = HYP_CLASS_TAP,
+        [POLICY_DOOR_VHOST] = HYP_CLASS_VHOST,
     };
 
     if (spec->kind == POLICY_DRIVER)

@@ -119,7 +119,7 @@ static uint64_t fence_of(struct daemon *d, const struct domain *dom)
     uint64_t last = dom->gate_ns;
 
     for (struct served s = {0}; driver_next(d, dom, &s);)
-        if (s.i < s.guest->spec.ndisks && s.guest->vbd[s.i].opened_ns > last)
+        if (split_is_disk(s.i) && s.guest->vbd[s.i].opened_ns > last)
             last = s.guest->vbd[s.i].opened_ns;
     return last;
 }
@@ -127,7 +127,7 @@ static uint64_t fence_of(struct daemon *d, const struct domain *dom)
 static bool is_behind_its_fence(struct daemon *d, const struct domain *dom)
 {
     for (struct served s = {0}; driver_next(d, dom, &s);)
-        if (s.i < s.guest->spec.ndisks && s.guest->vbd[s.i].device == VBD_OPENING)
+        if (split_is_disk(s.i) && s.guest->vbd[s.i].device == VBD_OPENING)
             return false;
     return !dom->gate || dom->gate_ns;
 }

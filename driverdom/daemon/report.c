@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../frontends/door/vhost_user/channel.h"
 #include "../../hyp-shim/local/jail.h"
 #include "../../hyp-shim/local/netdev/link.h"
 #include "../../hyp-shim/netproto.h"
@@ -18,17 +19,26 @@ double report_uptime(const struct domain *dom)
     return dom->started_at ? (double)(now_ms() - dom->started_at) / 1000.0 : 0.0;
 }
 
-static json_t *describe_disks(const struct domain *dom)
+/* Where a VMM connects to that device. */
+static void add_socket(struct daemon *d, const struct domain *dom, const char *dev, json_t *out)
+{
+    if (dom->spec.door == POLICY_DOOR_VHOST)
+        json_object_set_new(out, "socket",
+                            json_sprintf("%s/guests/%s/%s.sock", d->run_dir, dom->spec.name, dev));
+}
+
+static json_t *describe_disks(struct daemon *d, const struct domain *dom)
 {
     json_t *disks = json_array();
 
-    for (unsigned i = 0; i < dom->spec.ndisks; i++) {
+    for (unsigned i = 0; disk_next(dom, &i); i++) {
         const struct policy_disk *disk = &dom->spec.disks[i];
+        json_t *out = json_pack("{s:s,s:s,s:s,s:b,s:b}", "dev", disk->dev, "backend", disk->backend, "path",
+                                disk->source == POLICY_SOURCE_RAM ? "ram" : disk->path, "readonly",
+                                (int)disk->readonly, "connected", (int)dom->split[i].connected);
 
-        json_array_append_new(
-            disks, json_pack("{s:s,s:s,s:s,s:b,s:b}", "dev", disk->dev, "backend", disk->backend, "path",
-                             disk->source == POLICY_SOURCE_RAM ? "ram" : disk->path, "readonly",
-                             (int)disk->readonly, "connected", (int)dom->split[i].connected));
+        add_socket(d, dom, disk->dev, out);
+        json_array_append_new(disks, out);
     }
     return disks;
 }
@@ -44,20 +54,22 @@ static json_t *describe_trunk(const struct policy_nic *nic)
 }
 
 /* vlan 0: its untagged frames are in none. */
-static json_t *describe_nics(const struct domain *dom)
+static json_t *describe_nics(struct daemon *d, const struct domain *dom)
 {
     json_t *nics = json_array();
 
-    for (unsigned i = 0; i < dom->spec.nnics; i++) {
-        const struct policy_nic *nic = &dom->spec.nics[i];
+    for (unsigned k = 0; nic_next(dom, &k); k++) {
+        const struct policy_nic *nic = &dom->spec.nics[k];
         char mac[18];
+        json_t *out;
 
         vif_mac_text(nic->mac, mac);
-        json_array_append_new(
-            nics, json_pack("{s:s,s:s,s:s,s:i,s:o,s:i,s:b,s:b}", "dev", nic->dev, "backend", nic->backend,
-                            "mac", mac, "vlan", (int)nic->pvid, "trunk", describe_trunk(nic), "mtu",
-                            (int)(nic->mtu ? nic->mtu : NET_MTU_DEFAULT), "isolated", (int)nic->isolated,
-                            "connected", (int)dom->split[dom->spec.ndisks + i].connected));
+        out = json_pack("{s:s,s:s,s:s,s:i,s:o,s:i,s:b,s:b}", "dev", nic->dev, "backend", nic->backend, "mac",
+                        mac, "vlan", (int)nic->pvid, "trunk", describe_trunk(nic), "mtu",
+                        (int)(nic->mtu ? nic->mtu : NET_MTU_DEFAULT), "isolated", (int)nic->isolated,
+                        "connected", (int)dom->split[FIRST_NIC + k].connected);
+        add_socket(d, dom, nic->dev, out);
+        json_array_append_new(nics, out);
     }
     return nics;
 }
@@ -99,9 +111,13 @@ static json_t *summary(struct daemon *d, const struct domain *dom)
                             (int)dom->incarnation, "uptime_s", report_uptime(dom));
 
     add_deaths(d, dom, out);
+    if (dom->opened) {
+        json_object_set_new(out, "opened", json_true());
+        json_object_set_new(out, "opens", json_integer(dom->opens));
+    }
     if (dom->spec.kind == POLICY_GUEST) {
-        json_object_set_new(out, "disks", describe_disks(dom));
-        json_object_set_new(out, "nics", describe_nics(dom));
+        json_object_set_new(out, "disks", describe_disks(d, dom));
+        json_object_set_new(out, "nics", describe_nics(d, dom));
     } else if (dom->spec.cls == POLICY_CLASS_NET) {
         json_object_set_new(
             out, "uplink",
@@ -158,7 +174,7 @@ static const char *name_of(struct daemon *d, domid_t domid)
 static const char *path_of_device(struct daemon *d, const struct domain *driver, uint32_t number)
 {
     for (int g = 0; g < DAEMON_DOMAINS_MAX; g++)
-        for (unsigned i = 0; d->domains[g].used && i < d->domains[g].spec.ndisks; i++)
+        for (unsigned i = 0; d->domains[g].used && disk_next(&d->domains[g], &i); i++)
             if (d->domains[g].split[i].be == driver->domid && d->domains[g].vbd[i].number == number)
                 return d->domains[g].spec.disks[i].path;
     for (unsigned i = 0; i < UPLINK_FILES; i++)
@@ -238,7 +254,7 @@ json_t *report_info(struct daemon *d, struct domain *dom)
     json_object_set_new(info, "core_calls_refused", json_integer((json_int_t)core.refused));
     if (dom->spec.kind == POLICY_GUEST) {
         json_object_set_new(info, "door", json_string(policy_class_name(&dom->spec)));
-        if (dom->door_fd >= 0)
+        if (dom->door_fd >= 0 && dom->spec.door != POLICY_DOOR_VHOST)
             json_object_set_new(info, "socket",
                                 json_sprintf("%s/guests/%s/%s.sock", d->run_dir, dom->spec.name,
                                              dom->spec.door == POLICY_DOOR_NBD ? "nbd" : "attach"));

@@ -10,126 +10,46 @@
 
 typedef void (*handler)(struct daemon *d, struct session *s, json_t *request, struct domain *dom);
 
-static bool is_taken(struct daemon *d, const char *file, const struct domain_spec *spec,
-                     char why[DAEMON_SENTENCE_MAX])
+static void do_define(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
 {
-    for (int i = 0; i < DAEMON_DOMAINS_MAX; i++) {
-        const struct domain *dom = &d->domains[i];
-
-        if (!dom->used)
-            continue;
-        if (!strcmp(dom->spec.name, spec->name)) {
-            snprintf(why, DAEMON_SENTENCE_MAX,
-                     "%.200s:%u: a domain named %s is already defined: undefine it first", file,
-                     spec->name_line, spec->name);
-            return true;
-        }
-        if (*spec->uuid && !strcmp(dom->spec.uuid, spec->uuid)) {
-            snprintf(why, DAEMON_SENTENCE_MAX, "%.200s:%u: uuid %s already belongs to %s", file,
-                     spec->name_line, spec->uuid, dom->spec.name);
-            return true;
-        }
-    }
-    return false;
-}
-
-static void do_define(struct daemon *d, struct session *s, json_t *request, struct domain *unused)
-{
-    static struct domain_spec spec; /* large; one thread */
-    static struct policy_notes notes;
-    json_t *xml = json_object_get(request, "xml"), *told = NULL;
-    const char *file = json_string_value(json_object_get(request, "file"));
-    char err[POLICY_ERR_MAX], why[DAEMON_SENTENCE_MAX];
-    struct domain *dom;
-    int rc;
-
-    (void)unused;
-    if (!json_is_string(xml) || !file) {
-        session_fail(s, 2, "define needs \"file\" and \"xml\"");
-        return;
-    }
-    if (policy_parse(json_string_value(xml), json_string_length(xml), file, &spec, err, &notes)) {
-        session_fail(s, 1, "%s", err);
-        return;
-    }
-    if (is_taken(d, file, &spec, why)) {
-        session_fail(s, 1, "%s", why);
-        return;
-    }
-    dom = dom_new(d, &spec);
-    if (!dom) {
-        session_fail(s, 1, "%s is not defined: there are %d domains already, the most that bulkheadd keeps",
-                     spec.name, DAEMON_DOMAINS_MAX);
-        return;
-    }
-    rc = rundir_save_domain(spec.name, json_string_value(xml), json_string_length(xml));
-    if (rc) {
-        dom->used = false;
-        session_fail(s, 1, "%s is not defined: cannot write %s/domains/%s.xml: %s", spec.name, d->run_dir,
-                     spec.name, strerror(-rc));
-        return;
-    }
-    event_tell(d, "defined", dom, NULL);
-    told = json_array();
-    for (unsigned i = 0; i < notes.n; i++)
-        json_array_append_new(told, json_string(notes.text[i]));
-    session_ok(s, json_pack("{s:s,s:s,s:s,s:o}", "name", spec.name, "kind", policy_kind_name(spec.kind),
-                            "class", policy_class_name(&spec), "notes", told));
+    (void)dom;
+    definition_define(d, s, request);
 }
 
 static void do_undefine(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
 {
-    int rc;
-
     (void)request;
-    if (!dom_is_down(dom)) {
-        session_fail(s, 1, "%s is %s: stop it first", dom->spec.name, dom_state_name(dom));
-        return;
-    }
-    rc = rundir_forget_domain(dom->spec.name);
-    if (rc) {
-        session_fail(s, 1, "cannot remove %s/domains/%s.xml: %s", d->run_dir, dom->spec.name, strerror(-rc));
-        return;
-    }
-    event_tell(d, "undefined", dom, NULL);
-    log_forget(&dom->log);
-    log_forget(&dom->spare.log);
-    driver_forget_gate(dom);
-    dom->used = false;
-    session_ok(s, json_pack("{s:s}", "name", dom->spec.name));
+    definition_undefine(d, s, dom);
 }
 
-/* Waits first: what happens within the call already answers. */
-static void ask(struct daemon *d, struct session *s, struct domain *dom, enum wait_for what,
-                int (*act)(struct daemon *, struct domain *, char *))
+static void do_open(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
 {
-    char why[DAEMON_SENTENCE_MAX];
+    (void)dom;
+    definition_open(d, s, request);
+}
 
-    s->wait = dom;
-    s->wait_for = what;
-    if (!act(d, dom, why))
-        return;
-    s->wait = NULL;
-    s->wait_for = WAIT_NOTHING;
-    session_fail(s, 1, "%s", why);
+static void do_close(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
+{
+    (void)dom;
+    definition_close(d, s, request);
 }
 
 static void do_start(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
 {
     (void)request;
-    ask(d, s, dom, WAIT_START, dom_start);
+    session_ask(d, s, dom, WAIT_START, dom_start);
 }
 
 static void do_stop(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
 {
     (void)request;
-    ask(d, s, dom, WAIT_STOP, dom_stop);
+    session_ask(d, s, dom, WAIT_STOP, dom_stop);
 }
 
 static void do_restart(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
 {
     (void)request;
-    ask(d, s, dom, WAIT_START, dom_restart);
+    session_ask(d, s, dom, WAIT_START, dom_restart);
 }
 
 #ifdef BULKHEAD_CRASH_POINTS
@@ -182,7 +102,7 @@ static void do_kill(struct daemon *d, struct session *s, json_t *request, struct
     if (at)
         arm(d, s, dom, at);
     else
-        ask(d, s, dom, WAIT_KILL, dom_kill);
+        session_ask(d, s, dom, WAIT_KILL, dom_kill);
 }
 
 static void do_list(struct daemon *d, struct session *s, json_t *request, struct domain *dom)
@@ -256,6 +176,7 @@ static const struct command {
 } commands[] = {
     {"define", do_define, false}, {"undefine", do_undefine, true}, {"start", do_start, true},
     {"stop", do_stop, true},      {"restart", do_restart, true},   {"kill", do_kill, true},
+    {"open", do_open, false},     {"close", do_close, false},
     {"list", do_list, false},     {"info", do_info, true},         {"log", do_log, false},
     {"events", do_events, false}, {"metrics", do_metrics, false},  {"version", do_version, false},
 };
@@ -270,9 +191,8 @@ static const struct command *find_command(json_t *request)
     return NULL;
 }
 
-void request_handle(struct daemon *d, struct session *s, const char *line, size_t bytes)
+void request_run(struct daemon *d, struct session *s, json_t *request)
 {
-    json_t *request = json_loadb(line, bytes, JSON_REJECT_DUPLICATES, NULL);
     const struct command *cmd = find_command(request);
     const char *name = json_string_value(json_object_get(request, "name"));
     struct domain *dom = name ? dom_find(d, name) : NULL;
@@ -287,5 +207,12 @@ void request_handle(struct daemon *d, struct session *s, const char *line, size_
         session_fail(s, 1, "there is no domain named %.100s", name ? name : "\"\"");
     else
         cmd->run(d, s, request, dom);
+}
+
+void request_handle(struct daemon *d, struct session *s, const char *line, size_t bytes)
+{
+    json_t *request = json_loadb(line, bytes, JSON_REJECT_DUPLICATES, NULL);
+
+    request_run(d, s, request);
     json_decref(request);
 }

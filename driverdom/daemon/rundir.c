@@ -123,22 +123,23 @@ static void remove_files(const char *path)
         closedir(dir);
 }
 
+void rundir_remove_guest(const char *name)
+{
+    char path[FILE_PATH_MAX];
+
+    snprintf(path, sizeof(path), "guests/%.*s", POLICY_NAME_MAX, name);
+    remove_files(path);
+    rmdir(path);
+}
+
 static void remove_guests(void)
 {
     DIR *dir = opendir("guests");
     struct dirent *e;
 
     while (dir && (e = readdir(dir))) {
-        char path[2 * POLICY_NAME_MAX + 32];
-
-        if (!policy_name_ok(e->d_name))
-            continue;
-        snprintf(path, sizeof(path), "guests/%.*s/nbd.sock", POLICY_NAME_MAX, e->d_name);
-        unlink(path);
-        snprintf(path, sizeof(path), "guests/%.*s/attach.sock", POLICY_NAME_MAX, e->d_name);
-        unlink(path);
-        snprintf(path, sizeof(path), "guests/%.*s", POLICY_NAME_MAX, e->d_name);
-        rmdir(path);
+        if (policy_name_ok(e->d_name))
+            rundir_remove_guest(e->d_name);
     }
     if (dir)
         closedir(dir);
@@ -295,14 +296,35 @@ static int forget(const char *dir, const char *name, const char *suffix)
     return unlink(path) && errno != ENOENT ? -errno : 0;
 }
 
-int rundir_save_domain(const char *name, const char *xml, size_t len)
+/* The mark is there before what it marks, and goes after it. */
+int rundir_save_domain(const char *name, const char *xml, size_t len, bool opened)
 {
-    return save("domains", name, ".xml", xml, len, true);
+    int rc = opened ? save("domains", name, ".opened", "", 0, true) : forget("domains", name, ".opened");
+
+    return rc ? rc : save("domains", name, ".xml", xml, len, true);
+}
+
+char *rundir_read_domain(const char *name, size_t *len)
+{
+    char path[FILE_PATH_MAX];
+
+    path_of(path, "domains", name, ".xml");
+    return read_whole(path, POLICY_XML_MAX, len);
+}
+
+bool rundir_was_opened(const char *name)
+{
+    char path[FILE_PATH_MAX];
+
+    path_of(path, "domains", name, ".opened");
+    return !access(path, F_OK);
 }
 
 int rundir_forget_domain(const char *name)
 {
-    return forget("domains", name, ".xml");
+    int rc = forget("domains", name, ".xml");
+
+    return rc ? rc : forget("domains", name, ".opened");
 }
 
 int rundir_save_state(const char *name, const char *text, size_t len)
@@ -323,6 +345,21 @@ void rundir_forget_state(const char *name)
     forget("state", name, ".json");
 }
 
+/* Of a definition that was being made, or forgotten. */
+static void forget_lonely_mark(const char *file)
+{
+    char path[FILE_PATH_MAX], name[POLICY_NAME_MAX];
+    size_t n = strlen(file), end = sizeof(".opened") - 1;
+
+    if (n <= end || n - end >= sizeof(name) || strcmp(file + n - end, ".opened") != 0)
+        return;
+    memcpy(name, file, n - end);
+    name[n - end] = '\0';
+    path_of(path, "domains", name, ".xml");
+    if (access(path, F_OK))
+        forget("domains", name, ".opened");
+}
+
 void rundir_each_domain(void (*each)(void *data, const char *name, const char *xml, size_t len), void *data)
 {
     DIR *dir = opendir("domains");
@@ -332,6 +369,7 @@ void rundir_each_domain(void (*each)(void *data, const char *name, const char *x
         char name[POLICY_NAME_MAX], path[POLICY_NAME_MAX + 32], *xml;
         size_t n = strlen(e->d_name), len;
 
+        forget_lonely_mark(e->d_name);
         if (n < 5 || n - 4 >= sizeof(name) || strcmp(e->d_name + n - 4, ".xml") != 0)
             continue;
         memcpy(name, e->d_name, n - 4);

@@ -17,6 +17,7 @@
 #ifndef BULKHEAD_DAEMON_RUNDIR_H
 #define BULKHEAD_DAEMON_RUNDIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "../../policy/policy.h"
@@ -39,7 +40,9 @@ int rundir_for_core(struct rundir *run, const char *path, char *why, size_t cap)
 void rundir_leave(struct rundir *run);
 
 /* domains/NAME.xml, written whole or not at all.  0 or a negative errno. */
-int rundir_save_domain(const char *name, const char *xml, size_t len);
+int rundir_save_domain(const char *name, const char *xml, size_t len, bool opened);
+char *rundir_read_domain(const char *name, size_t *len); /* the caller frees; NULL: it cannot be read */
+bool rundir_was_opened(const char *name); /* domains/NAME.opened */
 int rundir_forget_domain(const char *name);
 /* Calls each(data, "NAME", xml, len) for every one; what cannot be read is told with xml NULL. */
 void rundir_each_domain(void (*each)(void *data, const char *name, const char *xml, size_t len), void *data);
@@ -48,6 +51,9 @@ void rundir_each_domain(void (*each)(void *data, const char *name, const char *x
 int rundir_save_state(const char *name, const char *text, size_t len);
 char *rundir_read_state(const char *name, size_t *len); /* the caller frees; NULL: there is none */
 void rundir_forget_state(const char *name);
+
+/* guests/NAME and every socket in it. */
+void rundir_remove_guest(const char *name);
 
 /* A listening socket at a path below the run directory; an old one is replaced.
  * mode 0: as the umask has it. */

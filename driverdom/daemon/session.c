@@ -39,6 +39,7 @@ void session_close(struct session *s)
     close(s->fd);
     free(s->in);
     free(s->out);
+    json_decref(s->later);
     *s = (struct session){.fd = -1};
 }
 
@@ -129,7 +130,7 @@ static void take_lines(struct daemon *d, struct session *s)
 {
     char *end;
 
-    while (!s->wait && !s->ending && s->in_bytes && (end = memchr(s->in, '\n', s->in_bytes))) {
+    while (!s->wait && !s->later && !s->ending && s->in_bytes && (end = memchr(s->in, '\n', s->in_bytes))) {
         size_t line = (size_t)(end - s->in);
 
         *end = '\0';
@@ -163,6 +164,16 @@ void session_serve(struct daemon *d, struct session *s, short revents)
         session_close(s);
 }
 
+static json_t *describe(const struct domain *dom, bool open)
+{
+    json_t *out = json_pack("{s:s,s:s,s:i}", "name", dom->spec.name, "state", dom_state_name(dom),
+                            "incarnation", (int)dom->incarnation);
+
+    if (open)
+        json_object_set_new(out, "mine", json_true());
+    return out;
+}
+
 void session_answer(struct daemon *d, struct domain *dom, unsigned kinds, const char *sentence)
 {
     for (int i = 0; i < DAEMON_SESSIONS_MAX; i++) {
@@ -170,14 +181,55 @@ void session_answer(struct daemon *d, struct domain *dom, unsigned kinds, const 
 
         if (s->fd < 0 || s->wait != dom || !(s->wait_for & kinds))
             continue;
-        s->wait = NULL;
-        s->wait_for = WAIT_NOTHING;
         if (sentence)
             session_fail(s, 1, "%s", sentence);
         else
-            session_ok(s, json_pack("{s:s,s:s,s:i}", "name", dom->spec.name, "state", dom_state_name(dom),
-                                    "incarnation", (int)dom->incarnation));
+            session_ok(s, describe(dom, s->wait_for & WAIT_OPEN));
+        s->wait = NULL;
+        s->wait_for = WAIT_NOTHING;
     }
+}
+
+bool session_ask(struct daemon *d, struct session *s, struct domain *dom, unsigned what,
+                 int (*act)(struct daemon *, struct domain *, char *))
+{
+    char why[DAEMON_SENTENCE_MAX];
+
+    /* Waits first: what happens within the call already answers. */
+    s->wait = dom;
+    s->wait_for = what;
+    if (!act(d, dom, why))
+        return true;
+    s->wait = NULL;
+    s->wait_for = WAIT_NOTHING;
+    session_fail(s, 1, "%s", why);
+    return false;
+}
+
+void session_defer(struct session *s, json_t *request, const char *name)
+{
+    s->later = json_incref(request);
+    snprintf(s->later_for, sizeof(s->later_for), "%s", name);
+}
+
+bool session_turns(struct daemon *d)
+{
+    bool any = false;
+
+    for (int i = 0; i < DAEMON_SESSIONS_MAX; i++) {
+        struct session *s = &d->sessions[i];
+        const struct domain *dom = s->later ? dom_find(d, s->later_for) : NULL;
+        json_t *request = s->later;
+
+        if (!request || (dom && !definition_is_settled(dom)))
+            continue;
+        s->later = NULL;
+        request_run(d, s, request);
+        json_decref(request);
+        take_lines(d, s);
+        any = true;
+    }
+    return any;
 }
 
 void session_progress(struct daemon *d, struct domain *dom, const char *fmt, ...)

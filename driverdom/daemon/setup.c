@@ -24,6 +24,7 @@ static void load_one(void *data, const char *name, const char *xml, size_t len)
 {
     static struct domain_spec spec; /* large; one thread */
     struct daemon *d = data;
+    struct domain *dom;
     char file[POLICY_NAME_MAX + 32], err[POLICY_ERR_MAX] = "it cannot be read";
 
     snprintf(file, sizeof(file), "domains/%s.xml", name);
@@ -31,8 +32,10 @@ static void load_one(void *data, const char *name, const char *xml, size_t len)
         log_say(&d->own_log, "%s is left out: %s", file, err);
     else if (strcmp(spec.name, name) != 0)
         log_say(&d->own_log, "%s is left out: it describes %s", file, spec.name);
-    else if (!dom_new(d, &spec))
+    else if (!(dom = dom_new(d, &spec)))
         log_say(&d->own_log, "%s is left out: there are too many", file);
+    else
+        dom->opened = rundir_was_opened(name);
 }
 
 /* The reason is the last line but for the core's own farewell; its time stamp ends in "Z ". */

@@ -37,13 +37,13 @@ const char *spare_why_not(const struct domain *dom)
 
 static bool is_ram(const struct domain *guest, unsigned i)
 {
-    return i < guest->spec.ndisks && guest->spec.disks[i].source == POLICY_SOURCE_RAM;
+    return split_is_disk(i) && guest->spec.disks[i].source == POLICY_SOURCE_RAM;
 }
 
 /* A second who waits at the fence may be let in first: the incarnation has it before. */
 static bool has_device(const struct domain *dom, const struct domain *guest, unsigned i)
 {
-    return i < guest->spec.ndisks ? guest->vbd[i].device == VBD_OPEN : !dom->gate || dom->gate_ns;
+    return split_is_disk(i) ? guest->vbd[i].device == VBD_OPEN : !dom->gate || dom->gate_ns;
 }
 
 /* A device that cannot stand by moves in the ordinary way when its time comes. */
@@ -53,9 +53,10 @@ static void stand_by(struct daemon *d, struct domain *dom, struct domain *guest,
     char why[DAEMON_SENTENCE_MAX];
     int rc = 0;
 
-    if (is_ram(guest, i) || guest->state != ST_RUNNING || !has_device(dom, guest, i))
+    if (is_ram(guest, i) || split->at != SPLIT_STANDS || guest->state != ST_RUNNING ||
+        !has_device(dom, guest, i))
         return;
-    if (i < guest->spec.ndisks)
+    if (split_is_disk(i))
         rc = vbd_assign_ahead(d, guest, i, &dom->spare);
     if (rc) {
         vbd_open_sentence(guest, i, rc, why);
@@ -67,13 +68,13 @@ static void stand_by(struct daemon *d, struct domain *dom, struct domain *guest,
     if (!rc)
         return;
     event_error(d, guest, "the store would not take the nodes of %s: %s", split->dev, strerror(-rc));
-    if (i < guest->spec.ndisks)
+    if (split_is_disk(i))
         vbd_release_ahead(d, guest, i, dom->spare.domid);
 }
 
 void spare_guest_up(struct daemon *d, struct domain *guest)
 {
-    for (unsigned i = 0; i < guest->nsplits; i++) {
+    for (unsigned i = 0; split_next(guest, &i); i++) {
         struct domain *dom = dom_find(d, guest->split[i].backend);
 
         if (!dom || dom->spare.at != SPARE_READY)
@@ -94,15 +95,6 @@ void spare_device_up(struct daemon *d, struct domain *guest, unsigned i)
     spare_look(d, dom);
 }
 
-void spare_guest_down(struct daemon *d, struct domain *guest)
-{
-    for (unsigned i = 0; i < guest->spec.ndisks; i++) {
-        const struct domain *dom = dom_find(d, guest->split[i].backend);
-
-        vbd_release_ahead(d, guest, i, dom ? dom->spare.domid : 0);
-    }
-}
-
 bool spare_is_armed(struct daemon *d, const struct domain *dom)
 {
     if (dom->spare.at != SPARE_READY)
@@ -121,7 +113,7 @@ static void forget(struct daemon *d, struct domain *dom)
     struct spare *spare = &dom->spare;
 
     for (struct served s = {0}; spare->domid && driver_next(d, dom, &s);) {
-        if (s.i < s.guest->spec.ndisks)
+        if (split_is_disk(s.i))
             vbd_release_ahead(d, s.guest, s.i, 0);
         if (s.split->nodes_be[!s.split->live] == spare->domid)
             split_remove_nodes(d, s.guest, s.i, !s.split->live);
@@ -397,7 +389,7 @@ bool spare_takes_over(struct daemon *d, struct domain *dom)
         s.split->armed = false;
         *s.split->error = '\0';
         split_is_live(d, s.guest, s.i);
-        if (s.i < s.guest->spec.ndisks) {
+        if (split_is_disk(s.i)) {
             s.guest->vbd[s.i] = s.guest->ahead[s.i];
             s.guest->ahead[s.i] = (struct vbd){.device = VBD_NONE};
         }

@@ -16,28 +16,90 @@
 
 #define TXN_TRIES 20
 
-void split_init(struct domain *dom)
+_Static_assert(SPLITS_MAX <= 31, "there is a bit for each, and it can be shifted by all");
+
+void split_place(struct domain *dom, unsigned i)
 {
-    dom->nsplits = 0;
-    for (unsigned i = 0; i < dom->spec.ndisks; i++) {
+    dom->there |= 1u << i;
+    if (split_is_disk(i)) {
         const struct policy_disk *disk = &dom->spec.disks[i];
 
-        dom->split[dom->nsplits++] = (struct split){
+        dom->split[i] = (struct split){
             .cls = "vbd", .word = "disk", .dev = disk->dev, .backend = disk->backend, .devid = disk->devid};
-    }
-    for (unsigned i = 0; i < dom->spec.nnics; i++) {
-        const struct policy_nic *nic = &dom->spec.nics[i];
+    } else {
+        const struct policy_nic *nic = &dom->spec.nics[i - FIRST_NIC];
 
-        dom->split[dom->nsplits++] = (struct split){
+        dom->split[i] = (struct split){
             .cls = "vif", .word = "NIC", .dev = nic->dev, .backend = nic->backend, .devid = nic->devid};
     }
 }
 
+void split_init(struct domain *dom)
+{
+    dom->there = 0;
+    for (unsigned i = 0; i < dom->spec.ndisks; i++)
+        split_place(dom, i);
+    for (unsigned k = 0; k < dom->spec.nnics; k++)
+        split_place(dom, FIRST_NIC + k);
+}
+
+bool split_place_from(struct domain *dom, unsigned i, const struct domain_spec *spec, const char *dev)
+{
+    for (unsigned n = 0; split_is_disk(i) && n < spec->ndisks; n++) {
+        if (strcmp(spec->disks[n].dev, dev) != 0)
+            continue;
+        dom->spec.disks[i] = spec->disks[n];
+        split_place(dom, i);
+        return true;
+    }
+    for (unsigned n = 0; !split_is_disk(i) && n < spec->nnics; n++) {
+        if (strcmp(spec->nics[n].dev, dev) != 0)
+            continue;
+        dom->spec.nics[i - FIRST_NIC] = spec->nics[n];
+        dom->spec.nics[i - FIRST_NIC].devid = i - FIRST_NIC;
+        split_place(dom, i);
+        return true;
+    }
+    return false;
+}
+
+unsigned split_find(const struct domain *dom, const char *dev)
+{
+    for (unsigned i = 0; split_next(dom, &i); i++)
+        if (!strcmp(dom->split[i].dev, dev))
+            return i;
+    return SPLITS_MAX;
+}
+
+static bool next_of(uint32_t there, unsigned *i)
+{
+    there >>= *i;
+    if (!there)
+        return false;
+    *i += (unsigned)__builtin_ctz(there);
+    return true;
+}
+
+bool split_next(const struct domain *dom, unsigned *i)
+{
+    return next_of(dom->there, i);
+}
+
+bool disk_next(const struct domain *dom, unsigned *i)
+{
+    return next_of(dom->there & ((1u << FIRST_NIC) - 1), i);
+}
+
+bool nic_next(const struct domain *dom, unsigned *k)
+{
+    return next_of(dom->there >> FIRST_NIC, k);
+}
+
 const char *split_words(const struct domain *guest)
 {
-    if (!guest->spec.nnics)
+    if (!(guest->there >> FIRST_NIC))
         return "disks";
-    return guest->spec.ndisks ? "disks and NICs" : "NICs";
+    return guest->there & ((1u << FIRST_NIC) - 1) ? "disks and NICs" : "NICs";
 }
 
 void nodes_add(struct nodes *nodes, const char *key, const char *fmt, ...)
@@ -128,10 +190,10 @@ static void gather(const struct domain *guest, unsigned i, const struct end *end
     nodes_add(frontend, "backend-id", "%u", end->be);
     nodes_add(frontend, "dev", "%s", split->dev);
     nodes_add(frontend, "bulkhead-heartbeat-ms", "%u", end->heartbeat_ms);
-    if (i < guest->spec.ndisks)
+    if (split_is_disk(i))
         vbd_nodes(guest, i, end->standby, backend, frontend);
     else
-        vif_nodes(guest, i - guest->spec.ndisks, backend, frontend);
+        vif_nodes(guest, i - FIRST_NIC, backend, frontend);
     nodes_add(backend, "state", "%d", XenbusStateInitialising);
     nodes_add(frontend, "state", "%d", XenbusStateInitialising);
 }

@@ -130,20 +130,25 @@ static const struct part {
     const char *key;
     const struct field *fields;
     size_t at, stride;
-    size_t max;
+    bool (*next)(const struct domain *dom, unsigned *i);
 } parts[] = {
-    {"splits", split_fields, offsetof(struct domain, split), sizeof(struct split), SPLITS_MAX},
-    {"disks", vbd_fields, offsetof(struct domain, vbd), sizeof(struct vbd), POLICY_DISKS_MAX},
-    {"ahead", vbd_fields, offsetof(struct domain, ahead), sizeof(struct vbd), POLICY_DISKS_MAX},
-    {"taps", kept_fields, offsetof(struct domain, tap), sizeof(struct kept), POLICY_NICS_MAX},
+    {"splits", split_fields, offsetof(struct domain, split), sizeof(struct split), split_next},
+    {"disks", vbd_fields, offsetof(struct domain, vbd), sizeof(struct vbd), disk_next},
+    {"ahead", vbd_fields, offsetof(struct domain, ahead), sizeof(struct vbd), disk_next},
+    {"taps", kept_fields, offsetof(struct domain, tap), sizeof(struct kept), nic_next},
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 
-static size_t elements(const struct domain *dom, const struct part *part)
+/* A guest whose devices were being changed, or that is to be forgotten when it is down. */
+static const struct field change_fields[] = {
+    ONE(struct domain, change.at),
+    ONE(struct domain, forget),
+    END,
+};
+
+static void *element(const struct domain *dom, const struct part *part, unsigned i)
 {
-    if (part->fields == split_fields)
-        return dom->nsplits;
-    return part->fields == kept_fields ? dom->spec.nnics : dom->spec.ndisks;
+    return (char *)dom + part->at + i * part->stride;
 }
 
 /* ------------------------------------------------------------------ members */
@@ -195,9 +200,11 @@ static uint64_t print_of(const struct domain *dom)
     uint64_t print = STATE_VERSION;
 
     print_fields(&print, dom, domain_fields);
+    print_fields(&print, dom, change_fields);
+    mix(&print, dom->there);
     for (size_t p = 0; p < PARTS; p++)
-        for (size_t i = 0; i < elements(dom, &parts[p]); i++)
-            print_fields(&print, (const char *)dom + parts[p].at + i * parts[p].stride, parts[p].fields);
+        for (unsigned i = 0; parts[p].next(dom, &i); i++)
+            print_fields(&print, element(dom, &parts[p], i), parts[p].fields);
     return print | 1;
 }
 
@@ -217,17 +224,29 @@ static json_t *write_fields(const void *of, const struct field *f)
     return out;
 }
 
+/* Which place is whose; the lists of the parts have no holes. */
+static json_t *write_devices(const struct domain *dom)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; split_next(dom, &i); i++)
+        json_array_append_new(list, json_pack("{s:i,s:s,s:s,s:i}", "index", (int)i, "dev", dom->split[i].dev,
+                                              "backend", dom->split[i].backend, "devid",
+                                              (int)dom->split[i].devid));
+    return list;
+}
+
 static json_t *write_domain(const struct domain *dom)
 {
-    json_t *out = json_pack("{s:i,s:s,s:o}", "version", STATE_VERSION, "name", dom->spec.name, "domain",
-                            write_fields(dom, domain_fields));
+    json_t *out = json_pack("{s:i,s:s,s:o,s:o,s:o}", "version", STATE_VERSION, "name", dom->spec.name,
+                            "domain", write_fields(dom, domain_fields), "change",
+                            write_fields(dom, change_fields), "devices", write_devices(dom));
 
     for (size_t p = 0; p < PARTS; p++) {
         json_t *list = json_array();
 
-        for (size_t i = 0; i < elements(dom, &parts[p]); i++)
-            json_array_append_new(
-                list, write_fields((const char *)dom + parts[p].at + i * parts[p].stride, parts[p].fields));
+        for (unsigned i = 0; parts[p].next(dom, &i); i++)
+            json_array_append_new(list, write_fields(element(dom, &parts[p], i), parts[p].fields));
         json_object_set_new(out, parts[p].key, list);
     }
     return out;
@@ -250,15 +269,15 @@ static bool write_file(struct daemon *d, const char *name, const json_t *documen
 }
 
 /* Where the print of a file that is to be written goes once it was. */
-struct change {
+struct to_write {
     struct state_mark *mark;
     uint64_t print;
 };
 
-static void changed(struct daemon *d, json_t *all, struct change change[], const char *name, json_t *document,
-                    struct state_mark *mark, uint64_t print)
+static void changed(struct daemon *d, json_t *all, struct to_write change[], const char *name,
+                    json_t *document, struct state_mark *mark, uint64_t print)
 {
-    change[json_object_size(all)] = (struct change){mark, print};
+    change[json_object_size(all)] = (struct to_write){mark, print};
     json_object_set_new(document, "turn", json_integer((json_int_t)d->turn + 1));
     json_object_set_new(all, name, document);
 }
@@ -274,7 +293,7 @@ static void forget(struct daemon *d, struct state_mark *mark)
 }
 
 /* All that one turn changed is there at once: a file that holds all of it comes before those of each. */
-static void write_turn(struct daemon *d, json_t *all, const struct change change[])
+static void write_turn(struct daemon *d, json_t *all, const struct to_write change[])
 {
     const char *name;
     json_t *document;
@@ -296,7 +315,7 @@ static void write_turn(struct daemon *d, json_t *all, const struct change change
 
 void state_save(struct daemon *d)
 {
-    static struct change change[DAEMON_DOMAINS_MAX + 1];
+    static struct to_write change[DAEMON_DOMAINS_MAX + 1];
     struct state_mark *own = &d->saved[DAEMON_DOMAINS_MAX];
     uint64_t print = STATE_VERSION;
     json_t *all = json_object();
@@ -339,34 +358,92 @@ static bool enums_good(const struct domain *dom)
 {
     bool good = dom->state <= ST_BACKOFF && dom->spare.at <= SPARE_READY && dom->plan <= PLAN_STOP &&
                 dom->last_cause < CAUSE_COUNT && dom->ordered < CAUSE_COUNT &&
-                dom->uplink.kept.at <= KEPT_RELEASING && dom->spare.kept.at <= KEPT_RELEASING;
+                dom->uplink.kept.at <= KEPT_RELEASING && dom->spare.kept.at <= KEPT_RELEASING &&
+                dom->change.at <= CHANGE_UNDOING;
 
-    for (unsigned i = 0; i < dom->nsplits; i++)
+    for (unsigned i = 0; split_next(dom, &i); i++)
         good = good && dom->split[i].live < SLOTS;
-    for (unsigned i = 0; i < dom->spec.ndisks; i++)
+    for (unsigned i = 0; disk_next(dom, &i); i++)
         good = good && dom->vbd[i].device <= VBD_OPEN && dom->ahead[i].device <= VBD_OPEN;
-    for (unsigned i = 0; i < dom->spec.nnics; i++)
-        good = good && dom->tap[i].at <= KEPT_RELEASING;
+    for (unsigned k = 0; nic_next(dom, &k); k++)
+        good = good && dom->tap[k].at <= KEPT_RELEASING;
     return good;
+}
+
+/* One that the definition does not name any more, or not yet: all that it takes to let go of it. */
+static bool read_device(struct domain *dom, unsigned i, const json_t *from)
+{
+    const char *dev = json_string_value(json_object_get(from, "dev"));
+    const char *backend = json_string_value(json_object_get(from, "backend"));
+    json_int_t devid = json_integer_value(json_object_get(from, "devid"));
+
+    if (!dev || !backend || strlen(backend) >= POLICY_NAME_MAX || devid < 0 || devid > UINT32_MAX)
+        return false;
+    if (split_is_disk(i)) {
+        struct policy_disk *disk = &dom->spec.disks[i];
+
+        *disk = (struct policy_disk){.devid = (unsigned)devid};
+        if (strlen(dev) >= sizeof(disk->dev))
+            return false;
+        memcpy(disk->dev, dev, strlen(dev) + 1);
+        memcpy(disk->backend, backend, strlen(backend) + 1);
+    } else {
+        struct policy_nic *nic = &dom->spec.nics[i - FIRST_NIC];
+
+        *nic = (struct policy_nic){.devid = (unsigned)devid};
+        if (strlen(dev) >= sizeof(nic->dev))
+            return false;
+        memcpy(nic->dev, dev, strlen(dev) + 1);
+        memcpy(nic->backend, backend, strlen(backend) + 1);
+    }
+    split_place(dom, i);
+    return true;
+}
+
+/* They keep their places: the store and the driver domains know them by what goes by it. */
+static bool read_devices(struct domain *dom, const json_t *list)
+{
+    static struct domain_spec spec; /* large; one thread */
+    const json_t *one;
+    size_t n;
+
+    spec = dom->spec;
+    dom->there = 0;
+    json_array_foreach (list, n, one) {
+        json_int_t i = json_integer_value(json_object_get(one, "index"));
+        const char *dev = json_string_value(json_object_get(one, "dev"));
+
+        if (i < 0 || i >= SPLITS_MAX || dom->there & 1u << i || !dev)
+            return false;
+        if (!split_place_from(dom, (unsigned)i, &spec, dev) &&
+            (dom->change.at == CHANGE_NONE || !read_device(dom, (unsigned)i, one)))
+            return false;
+    }
+    return dom->change.at != CHANGE_NONE || json_array_size(list) == spec.ndisks + spec.nnics;
 }
 
 static bool read_domain(struct domain *dom, const json_t *from)
 {
     const char *name = json_string_value(json_object_get(from, "name"));
+    const json_t *change = json_object_get(from, "change"), *devices = json_object_get(from, "devices");
 
     if (json_integer_value(json_object_get(from, "version")) != STATE_VERSION || !name ||
         strcmp(name, dom->spec.name) != 0 ||
         !read_fields(dom, domain_fields, json_object_get(from, "domain")))
         return false;
+    if (change && !read_fields(dom, change_fields, change))
+        return false;
+    if (devices && !read_devices(dom, devices))
+        return false;
     for (size_t p = 0; p < PARTS; p++) {
         const json_t *list = json_object_get(from, parts[p].key);
+        size_t n = 0;
 
-        if (json_array_size(list) != elements(dom, &parts[p]))
-            return false;
-        for (size_t i = 0; i < json_array_size(list); i++)
-            if (!read_fields((char *)dom + parts[p].at + i * parts[p].stride, parts[p].fields,
-                             json_array_get(list, i)))
+        for (unsigned i = 0; parts[p].next(dom, &i); i++)
+            if (!read_fields(element(dom, &parts[p], i), parts[p].fields, json_array_get(list, n++)))
                 return false;
+        if (json_array_size(list) != n)
+            return false;
     }
     return enums_good(dom);
 }

@@ -107,6 +107,7 @@ const char *device_error_text(int error)
     } known[] = {
         {-ENOENT, "there is no such file or device"},
         {-ENOTDIR, "there is no such file or device"},
+        {-ESRCH, "the driver domain died: try again"},
         {-EACCES, "no permission to open it"},
         {-EPERM, "no permission to open it"},
         {-EROFS, "it is on a read-only file system: add <readonly/>"},

@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "tap_frame.h"
+#include "frame.h"
 
 #define PUMP_ELEMENTS_MAX 128 /* on their way to the NIC, or empty buffers for them */
 #define PUMP_PACKETS_MAX  32  /* one way, before the other way has its turn          */

@@ -11,10 +11,13 @@
 #include <sys/mman.h>
 
 #include "client.h"
+#include "guard.h"
 
 #define GUARDED_MAX 64 /* handles of one process */
 
 static _Atomic(struct local_hyp *) handles[GUARDED_MAX];
+static struct guarded ranges[GUARD_RANGES_MAX];
+static atomic_uint ranges_end; /* one behind the last that was ever used */
 static struct sigaction before;
 static pthread_mutex_t setup = PTHREAD_MUTEX_INITIALIZER;
 static bool installed;
@@ -48,18 +51,30 @@ static bool replace_in(struct local_hyp *h, const void *addr)
     return false;
 }
 
+static bool replace_range(const void *addr)
+{
+    unsigned end = atomic_load(&ranges_end);
+    for (unsigned i = 0; i < end; i++)
+        if (replace(&ranges[i], addr))
+            return true;
+    return false;
+}
+
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
     (void)context;
     int saved = errno;
-    if (info->si_code > 0) /* from the kernel, for an address */
-        for (unsigned i = 0; i < GUARDED_MAX; i++) {
+    if (info->si_code > 0) { /* from the kernel, for an address */
+        bool found = replace_range(info->si_addr);
+        for (unsigned i = 0; i < GUARDED_MAX && !found; i++) {
             struct local_hyp *h = atomic_load(&handles[i]);
-            if (h && replace_in(h, info->si_addr)) {
-                errno = saved;
-                return;
-            }
+            found = h && replace_in(h, info->si_addr);
         }
+        if (found) {
+            errno = saved;
+            return;
+        }
+    }
     /* Not ours.  The fault comes again when we return, a sent signal does not;
      * in a sealed domain these two calls end the process, which is the point. */
     sigaction(SIGBUS, &before, NULL);
@@ -76,6 +91,41 @@ static int install(void)
         return -errno;
     installed = true;
     return 0;
+}
+
+int guard_install(void)
+{
+    struct sigaction now;
+    pthread_mutex_lock(&setup);
+    /* Someone may have put his own handler over ours. */
+    bool ours = installed && sigaction(SIGBUS, NULL, &now) == 0 && now.sa_sigaction == on_sigbus;
+    int err = ours ? 0 : install();
+    pthread_mutex_unlock(&setup);
+    return err;
+}
+
+int guard_add(void *base, size_t bytes, atomic_int *faulted)
+{
+    int at = 0;
+    pthread_mutex_lock(&setup);
+    while (at < GUARD_RANGES_MAX && atomic_load(&ranges[at].base))
+        at++;
+    if (at < GUARD_RANGES_MAX) {
+        ranges[at].bytes = bytes;
+        ranges[at].faulted = faulted;
+        atomic_store_explicit(&ranges[at].base, base, memory_order_release);
+        if ((unsigned)at >= atomic_load(&ranges_end))
+            atomic_store(&ranges_end, (unsigned)at + 1);
+    } else {
+        at = -ENOSPC;
+    }
+    pthread_mutex_unlock(&setup);
+    return at;
+}
+
+void guard_remove(int number)
+{
+    atomic_store_explicit(&ranges[number].base, NULL, memory_order_release);
 }
 
 int client_guard(struct hyp *hyp)

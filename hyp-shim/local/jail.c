@@ -81,6 +81,16 @@ static const char *const tap_syscalls[] = {
     "restart_syscall", NULL, /* a timed poll() goes on after SIGSTOP and SIGCONT */
 };
 
+/* Devices come and go as long as it lives; their threads were all made before. */
+static const char *const vhost_syscalls[] = {
+    "ppoll", "poll", "epoll_wait", "epoll_ctl",     /* who has news                   */
+    "read", "write", "recvmsg", "sendmsg",          /* doorbells, core, store, VMM    */
+    "accept4", "mmap", "munmap", "close",           /* a VMM comes, with its memory   */
+    "epoll_create1", "eventfd2", "brk", "madvise",  /* a device is plugged in         */
+    "futex", "clock_gettime", "rt_sigreturn", "exit_group",
+    "restart_syscall", NULL, /* a timed poll() goes on after SIGSTOP and SIGCONT */
+};
+
 /* The keeper of network interfaces makes namespaces, sockets and TAP devices as
  * long as it lives: it is root with three capabilities, and this is all of root
  * that it has. */
@@ -102,6 +112,7 @@ static const char *const *const steady[HYP_CLASS_COUNT] = {
     [HYP_CLASS_NET] = net_syscalls,
     [HYP_CLASS_TAP] = tap_syscalls,
     [HYP_CLASS_NETDEV] = netdev_syscalls,
+    [HYP_CLASS_VHOST] = vhost_syscalls,
 };
 
 const char *const *jail_syscalls(enum hyp_class cls)

@@ -27,10 +27,14 @@ extern volatile sig_atomic_t bench_stop;
 struct bench_options;
 struct net_options;
 struct restart_options;
+struct vublk_options;
+struct vunet_options;
 int bench_blk(const struct bench_options *opt);
 int bench_fair(const struct bench_options *opt);
 int bench_net(const struct net_options *opt);
 int bench_netfair(const struct net_options *opt);
 int bench_restart(const struct restart_options *opt);
+int bench_vublk(const struct vublk_options *opt);
+int bench_vunet(const struct vunet_options *opt);
 
 #endif

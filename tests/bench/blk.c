@@ -54,14 +54,14 @@ static int open_disk(struct blk_bench *b)
     char attach[256];
     unsigned queues = opt->common.queues;
     unsigned workers = queues < b->cpus.backend_count ? queues : b->cpus.backend_count;
-    int error = disk_describe(&b->stack, opt, !load_writes(opt->op), &disk);
+    int error = bench_disk_describe(&b->stack, opt, !load_writes(opt->op), &disk);
     if (!error)
         error = stack_driver_domain(&b->stack, "bench-disks", b->cpus.backend, workers);
     if (!error)
         error = stack_guest(&b->stack, "bench-guest", "bench-disks", &disk, opt->common.queues, attach,
                             sizeof(attach));
     if (!error)
-        error = disk_open(&b->stack, attach, opt->common.queues, opt->depth, opt->bs, &b->disk);
+        error = bench_disk_open(&b->stack, attach, opt->common.queues, opt->depth, opt->bs, &b->disk);
     return error;
 }
 

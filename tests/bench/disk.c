@@ -11,7 +11,8 @@
 #define HUGE_PAGES         512u /* pages of one */
 #define RING_PAGE_REQUESTS 32u
 
-int disk_describe(struct stack *st, const struct bench_options *opt, bool readonly, struct stack_disk *out)
+int bench_disk_describe(struct stack *st, const struct bench_options *opt, bool readonly,
+                        struct stack_disk *out)
 {
     *out = (struct stack_disk){.target = "vda", .readonly = readonly};
     if (bench_on_ram(opt)) {
@@ -41,8 +42,8 @@ int disk_describe(struct stack *st, const struct bench_options *opt, bool readon
     return error;
 }
 
-int disk_open(struct stack *st, const char *attach, unsigned queues, unsigned depth, uint32_t bs,
-              struct blkfront **out)
+int bench_disk_open(struct stack *st, const char *attach, unsigned queues, unsigned depth, uint32_t bs,
+                    struct blkfront **out)
 {
     unsigned ring_pages = 1;
     while (ring_pages < 16 && ring_pages * RING_PAGE_REQUESTS < depth)

@@ -11,10 +11,11 @@
 #define DISK_RAM_BYTES (256ull << 20)
 
 /* The disk that the options name. -errno and st->error when there is none. */
-int disk_describe(struct stack *st, const struct bench_options *opt, bool readonly, struct stack_disk *out);
+int bench_disk_describe(struct stack *st, const struct bench_options *opt, bool readonly,
+                        struct stack_disk *out);
 
 /* Becomes that guest, with room for depth requests of bs bytes on each queue. */
-int disk_open(struct stack *st, const char *attach, unsigned queues, unsigned depth, uint32_t bs,
-              struct blkfront **out);
+int bench_disk_open(struct stack *st, const char *attach, unsigned queues, unsigned depth, uint32_t bs,
+                    struct blkfront **out);
 
 #endif

@@ -138,6 +138,102 @@ int stack_guest(struct stack *st, const char *name, const char *driver_domain, c
     return error;
 }
 
+/* ------------------------------------------------- guests with a vhost-user door */
+
+static int begin_vhost(struct stack *st, struct document *doc, const char *name)
+{
+    doc->out = open_memstream(&doc->text, &doc->length);
+    if (!doc->out) {
+        snprintf(st->error, sizeof(st->error), "out of memory");
+        return -ENOMEM;
+    }
+    fprintf(doc->out, "<domain type='kvm'>\n  <name>%s</name>\n  <memory unit='MiB'>1024</memory>\n"
+            "  <os><type arch='x86_64'>hvm</type></os>\n"
+            "  <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>\n"
+            "  <metadata><b:domain xmlns:b='" NAMESPACE "' kind='guest' door='vhost-user'>", name);
+    return 0;
+}
+
+static void put_socket(FILE *xml, const char *path, const char *mode)
+{
+    fputs("<source type='unix' path='", xml);
+    put_escaped(xml, path);
+    fprintf(xml, "'%s><reconnect enabled='yes' timeout='1'/></source>", mode);
+}
+
+static void put_backing(FILE *xml, const struct stack_disk *disk, const char *path)
+{
+    struct stat sb;
+    fprintf(xml, "<b:disk dev='%s'", disk->target);
+    if (path) {
+        bool block = stat(path, &sb) == 0 && S_ISBLK(sb.st_mode);
+        fprintf(xml, " %s='", block ? "block" : "file");
+        put_escaped(xml, path);
+        fputs("' cache='writeback'", xml);
+    } else {
+        fprintf(xml, " ram='%llu'", (unsigned long long)disk->bytes);
+    }
+    fprintf(xml, "%s/>", disk->readonly ? " readonly='yes'" : "");
+}
+
+static void socket_path(const struct stack *st, const char *name, const char *dev, char out[STACK_SOCKET_MAX])
+{
+    snprintf(out, STACK_SOCKET_MAX, "%s/guests/%s/%s.sock", st->dir, name, dev);
+}
+
+int stack_vhost_guest(struct stack *st, const char *name, const char *driver_domain,
+                      const struct stack_disk *disks, unsigned n, unsigned queues,
+                      char (*socket)[STACK_SOCKET_MAX])
+{
+    char *path[STACK_VHOST_DISKS] = {0};
+    struct document doc;
+    int error = 0;
+    for (unsigned i = 0; i < n && !error; i++)
+        if (disks[i].path && !(path[i] = realpath(disks[i].path, NULL))) {
+            error = -errno;
+            snprintf(st->error, sizeof(st->error), "%s: %s", disks[i].path, strerror(errno));
+        }
+    if (!error)
+        error = begin_vhost(st, &doc, name);
+    if (!error) {
+        for (unsigned i = 0; i < n; i++)
+            put_backing(doc.out, &disks[i], path[i]);
+        fputs("</b:domain></metadata>\n  <devices>", doc.out);
+        for (unsigned i = 0; i < n; i++) {
+            socket_path(st, name, disks[i].target, socket[i]);
+            fprintf(doc.out, "<disk type='vhostuser' device='disk'>"
+                    "<driver name='qemu' type='raw' queues='%u'/>", queues);
+            put_socket(doc.out, socket[i], "");
+            fprintf(doc.out, "<backenddomain name='%s'/><target dev='%s' bus='virtio'/></disk>\n",
+                    driver_domain, disks[i].target);
+        }
+        fputs("</devices>\n", doc.out);
+        error = finish(st, &doc, name);
+    }
+    for (unsigned i = 0; i < n; i++)
+        free(path[i]);
+    return error;
+}
+
+int stack_vhost_net_guest(struct stack *st, const char *name, const char *driver_domain,
+                          const struct stack_nic *nic, char socket[STACK_SOCKET_MAX])
+{
+    struct document doc;
+    const uint8_t *mac = nic->mac;
+    int error = begin_vhost(st, &doc, name);
+    if (error)
+        return error;
+    socket_path(st, name, "eth0", socket);
+    fprintf(doc.out, "<b:interface dev='eth0'/></b:domain></metadata>\n  <devices>"
+            "<interface type='vhostuser'><mac address='%02x:%02x:%02x:%02x:%02x:%02x'/>", mac[0], mac[1],
+            mac[2], mac[3], mac[4], mac[5]);
+    put_socket(doc.out, socket, " mode='client'");
+    fprintf(doc.out, "<backenddomain name='%s'/><target dev='eth0'/><model type='virtio'/><mtu size='%u'/>"
+            "<driver name='vhost' queues='%u'/></interface></devices>\n", driver_domain, nic->mtu,
+            nic->queues);
+    return finish(st, &doc, name);
+}
+
 int stack_net_guest(struct stack *st, const char *name, const char *driver_domain,
                     const struct stack_nic *nic, char *attach, size_t attach_bytes)
 {

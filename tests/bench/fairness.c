@@ -48,7 +48,7 @@ static int open_guest(struct fair *f, struct guest *g, const char *name, const s
     char attach[256];
     int error = stack_guest(&f->stack, name, "bench-disks", disk, 1, attach, sizeof(attach));
     if (!error)
-        error = disk_open(&f->stack, attach, 1, depth, bs, &g->disk);
+        error = bench_disk_open(&f->stack, attach, 1, depth, bs, &g->disk);
     if (!error && bench_on_ram(f->opt))
         error = blk_prepare(g->disk);
     if (error)
@@ -67,7 +67,7 @@ static int set_up(struct fair *f)
     stack_cpus(1, &cpus);
     int error = stack_start(&f->stack);
     if (!error)
-        error = disk_describe(&f->stack, f->opt, true, &disk);
+        error = bench_disk_describe(&f->stack, f->opt, true, &disk);
     if (!error)
         error = stack_driver_domain(&f->stack, "bench-disks", cpus.backend, 1);
     f->victim.cpu = cpus.guests[0];

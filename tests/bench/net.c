@@ -275,10 +275,12 @@ static int run_peer(struct net_bench *b, enum testpmd_kind kind, unsigned run)
     if (!peer->there)
         return 0;
     bench_progress("run %u of %u, %s", run + 1, opt->common.runs, testpmd_name(kind));
-    int error = testpmd_run(&job, &peer->mpps[run], peer->why, sizeof(peer->why));
+    struct testpmd_result result = {0};
+    int error = testpmd_run(&job, &result, peer->why, sizeof(peer->why));
     if (error == -EINTR)
         return stopped(b);
     peer->there = !error; /* said in the report: a peer that fails is absent, not slow */
+    peer->mpps[run] = result.mpps;
     peer->ratio[run] = error ? 0 : b->figures.mpps[run] / peer->mpps[run];
     return 0;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "frame.h"
 #include "net.h"
 #include "report.h"
+#include "words.h"
 
 static double us(const struct net_figures *f, double share)
 {
@@ -41,21 +41,6 @@ static const char *latency_of(const struct net_options *opt)
 
 /* ------------------------------------------------------------ what was compared */
 
-struct words {
-    char text[2048];
-    size_t used;
-};
-
-__attribute__((format(printf, 2, 3)))
-static void add(struct words *w, const char *format, ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    int n = vsnprintf(w->text + w->used, sizeof(w->text) - w->used, format, ap);
-    va_end(ap);
-    w->used += n > 0 && (size_t)n < sizeof(w->text) - w->used ? (size_t)n : 0;
-}
-
 static void add_counts(struct words *w, const struct net_figures *f)
 {
     bool any = false;
@@ -63,19 +48,19 @@ static void add_counts(struct words *w, const struct net_figures *f)
         const struct counters *c = side ? &f->uplink : &f->vif;
         for (unsigned i = 0; i < c->n; i++)
             if (c->at[i].value && counter_is_drop(c->at[i].name)) {
-                add(w, "%s%s%s %llu", any ? ", " : "Dropped: ", side ? "uplink " : "", c->at[i].name,
+                words_add(w, "%s%s%s %llu", any ? ", " : "Dropped: ", side ? "uplink " : "", c->at[i].name,
                     (unsigned long long)c->at[i].value);
                 any = true;
             }
     }
-    add(w, "%s", any ? ". " : "Nothing was dropped. ");
+    words_add(w, "%s", any ? ". " : "Nothing was dropped. ");
     if (counters_get(&f->vif, "no_buffers"))
-        add(w, "no_buffers: more came than the guest took, as on a wire. ");
+        words_add(w, "no_buffers: more came than the guest took, as on a wire. ");
     if (f->unaccounted)
-        add(w, "%llu packets were sent, did not arrive, and are in no counter: that is a fault. ",
+        words_add(w, "%llu packets were sent, did not arrive, and are in no counter: that is a fault. ",
             (unsigned long long)f->unaccounted);
     if (f->strange)
-        add(w, "%llu packets arrived wrong or out of order: that is a fault. ",
+        words_add(w, "%llu packets arrived wrong or out of order: that is a fault. ",
             (unsigned long long)f->strange);
 }
 
@@ -84,42 +69,41 @@ static void compared(const struct net_options *opt, const struct net_figures *f,
 {
     const struct net_peer *memif = &f->peer[TESTPMD_MEMIF], *vhost = &f->peer[TESTPMD_VHOST];
     w->used = 0;
-    add(w, "bulkhead: %u thread(s) of %s and %s of the driver domain, on %s CPUs. ", opt->common.queues,
+    words_add(w, "bulkhead: %u thread(s) of %s and %s of the driver domain, on %s CPUs. ", opt->common.queues,
         opt->guest_guest ? "two guests" : "a guest", opt->common.queues > 1 ? "workers" : "a worker",
         where->shared ? "the same" : "other");
     if (where->together)
-        add(w, "Sender and receiver share a CPU, in turn. ");
+        words_add(w, "Sender and receiver share a CPU, in turn. ");
     if (opt->guest_guest || opt->direction & NET_TX)
-        add(w, "Every byte of a packet is written by the sender for that packet. ");
+        words_add(w, "Every byte of a packet is written by the sender for that packet. ");
     if (opt->guest_guest)
-        add(w, "Counted is what the receiver took; it reads headers and gives the buffer back. ");
+        words_add(w, "Counted is what the receiver took; it reads headers and gives the buffer back. ");
     else if (opt->direction & NET_TX)
-        add(w, "Counted is what the uplink's port took. ");
+        words_add(w, "Counted is what the uplink's port took. ");
     if (!opt->guest_guest && opt->direction & NET_RX)
-        add(w, "The uplink is a DPDK port that sends without end; counted is what the guest took. ");
+        words_add(w, "The uplink is a DPDK port that sends without end; counted is what the guest took. ");
     if (memif->there)
-        add(w, "memif: dpdk-testpmd txonly to rxonly over net_memif. ");
+        words_add(w, "memif: dpdk-testpmd txonly to rxonly over net_memif. ");
     if (vhost->there)
-        add(w, "vhost: dpdk-testpmd txonly on net_virtio_user (huge pages) to rxonly on net_vhost. ");
+        words_add(w, "vhost: dpdk-testpmd txonly on net_virtio_user (huge pages) to rxonly on net_vhost. ");
     if (memif->there || vhost->there) {
-        add(w, "txonly writes a packet's headers, not its payload. The peers use the same CPUs, unconfined. "
-               "Ratios are of neighbouring runs. ");
+        words_add(w, "txonly writes a packet's headers, not its payload. The peers use the same CPUs, "
+                     "unconfined. Ratios are of neighbouring runs. ");
         if (!opt->size)
-            add(w, "testpmd cannot mix sizes: the peers send packets of the mean size, %.0f bytes. ",
+            words_add(w, "testpmd cannot mix sizes: the peers send packets of the mean size, %.0f bytes. ",
                 FRAME_MIX_MEAN);
         if (opt->guest_guest)
-            add(w, "A peer is one hop, guest to guest is two. ");
+            words_add(w, "A peer is one hop, guest to guest is two. ");
     }
     for (int k = 0; k < (int)NET_PEERS; k++)
         if (f->peer[k].asked && !f->peer[k].there)
-            add(w, "Not measured: %s: %s. ", testpmd_name((enum testpmd_kind)k), f->peer[k].why);
+            words_add(w, "Not measured: %s: %s. ", testpmd_name((enum testpmd_kind)k), f->peer[k].why);
     if (f->repeated)
-        add(w, "%u run(s) were repeated: the CPUs had moved. ", f->repeated);
+        words_add(w, "%u run(s) were repeated: the CPUs had moved. ", f->repeated);
     if (f->moved)
-        add(w, "In %u run(s) the CPUs moved, so their ratios say little. ", f->moved);
+        words_add(w, "In %u run(s) the CPUs moved, so their ratios say little. ", f->moved);
     add_counts(w, f);
-    while (w->used && w->text[w->used - 1] == ' ')
-        w->text[--w->used] = '\0';
+    words_end(w);
 }
 
 /* ---------------------------------------------------------------------- JSON */

@@ -129,6 +129,17 @@ int nic_join(struct nic_setup *s, unsigned i)
     return 0;
 }
 
+int nic_open_vhost(struct nic_setup *s, unsigned i, char socket[STACK_SOCKET_MAX])
+{
+    struct nic_guest *g = &s->guest[i];
+    struct stack_nic nic = {.mtu = s->mtu, .queues = s->queues};
+    *g = guests[i];
+    memcpy(nic.mac, g->mac, sizeof(nic.mac));
+    int error = stack_vhost_net_guest(&s->stack, g->name, NIC_DRIVER, &nic, socket);
+    g->domid = error ? 0 : stack_domid(&s->stack, g->name);
+    return error;
+}
+
 void nic_leave(struct nic_setup *s, unsigned i)
 {
     struct nic_guest *g = &s->guest[i];

@@ -51,6 +51,9 @@ void nic_end(struct nic_setup *s);
 int nic_join(struct nic_setup *s, unsigned i);
 void nic_leave(struct nic_setup *s, unsigned i);
 
+/* Starts guest i with a vhost-user door; whoever connects to the socket becomes it. */
+int nic_open_vhost(struct nic_setup *s, unsigned i, char socket[STACK_SOCKET_MAX]);
+
 /* Checks that frames get from one guest to another as they are. */
 int nic_check(struct nic_setup *s, unsigned from, unsigned to, uint32_t size);
 

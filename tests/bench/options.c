@@ -29,7 +29,7 @@ int options_refuse(char *err, size_t err_bytes, const char *option, const char *
     return -EINVAL;
 }
 
-static bool parse_op(const char *text, enum load_op *op)
+bool options_op(const char *text, enum load_op *op)
 {
     for (int i = LOAD_RANDREAD; i <= LOAD_WRITE; i++)
         if (strcmp(text, load_op_name((enum load_op)i)) == 0) {
@@ -102,7 +102,7 @@ static int parse_value(void *of, const char *o, const char *v, char *err, size_t
         return *v ? 0 : options_refuse(err, n, o, v, "name a file, a block device or ram");
     }
     if (strcmp(o, "--op") == 0)
-        return parse_op(v, &opt->op)
+        return options_op(v, &opt->op)
                    ? 0
                    : options_refuse(err, n, o, v, "must be randread, randwrite, read or write");
     if (strcmp(o, "--peers") == 0) {

@@ -51,6 +51,8 @@ int options_common(struct options_common *c, const char *name, const char *value
                    size_t err_bytes);
 /* "4096", "4k", "1M": 0 when it is no number in min..max. */
 uint64_t options_number(const char *text, uint64_t min, uint64_t max);
+/* "randread", ...: false when it is none. */
+bool options_op(const char *text, enum load_op *op);
 /* Writes the sentence; always -EINVAL. */
 int options_refuse(char *err, size_t err_bytes, const char *option, const char *value, const char *wanted);
 

@@ -300,7 +300,7 @@ static int open_disk(struct disk *d)
     uint64_t end = load_now_ns() + ATTACH_MS * 1000000ull;
     int error;
     /* The daemon may not have seen yet that the one before died, or has no driver domain now. */
-    while ((error = disk_open(&said, d->life->attach, 1, RESTART_DEPTH, MAX_BYTES, &d->front)) != 0 &&
+    while ((error = bench_disk_open(&said, d->life->attach, 1, RESTART_DEPTH, MAX_BYTES, &d->front)) != 0 &&
            load_now_ns() < end)
         usleep(ATTACH_STEP_US);
     if (error) {

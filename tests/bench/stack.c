@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "stack.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -16,6 +15,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "cputime.h"
 
 #define START_MS 10000
 #define STOP_MS  8000
@@ -319,20 +320,6 @@ int stack_stop_domain(struct stack *st, const char *name)
 
 /* ---------------------------------------------------------------- figures */
 
-/* The first word of /proc/PID/task/TID/schedstat is time on a CPU in ns. */
-static uint64_t task_cpu_ns(long pid, const char *tid)
-{
-    char path[128], line[128] = "";
-    snprintf(path, sizeof(path), "/proc/%ld/task/%.20s/schedstat", pid, tid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    if (!fgets(line, sizeof(line), f))
-        line[0] = '\0';
-    fclose(f);
-    return strtoull(line, NULL, 10);
-}
-
 json_t *stack_info(struct stack *st, const char *name)
 {
     json_t *reply = NULL;
@@ -364,15 +351,5 @@ pid_t stack_pid(struct stack *st, const char *name)
 
 uint64_t stack_cpu_ns(struct stack *st, const char *name)
 {
-    char path[64];
-    long id = stack_pid(st, name);
-    snprintf(path, sizeof(path), "/proc/%ld/task", id);
-    DIR *tasks = id > 0 ? opendir(path) : NULL;
-    uint64_t sum = 0;
-    for (struct dirent *e; tasks && (e = readdir(tasks));)
-        if (e->d_name[0] != '.')
-            sum += task_cpu_ns(id, e->d_name);
-    if (tasks)
-        closedir(tasks);
-    return sum;
+    return cputime_ns(stack_pid(st, name));
 }

@@ -59,6 +59,14 @@ int stack_driver_domain(struct stack *st, const char *name, const uint64_t *cpus
 int stack_guest(struct stack *st, const char *name, const char *driver_domain, const struct stack_disk *disk,
                 unsigned queues, char *attach, size_t attach_bytes);
 
+/* A guest with a vhost-user door and n disks (at most STACK_VHOST_DISKS), as libvirt's XML has it; socket
+ * receives the path of each.  No VMM is started: who connects is the guest. */
+#define STACK_VHOST_DISKS 2u
+#define STACK_SOCKET_MAX  108u
+int stack_vhost_guest(struct stack *st, const char *name, const char *driver_domain,
+                      const struct stack_disk *disks, unsigned n, unsigned queues,
+                      char (*socket)[STACK_SOCKET_MAX]);
+
 /* The same for NICs.  The guest's one NIC is eth0. */
 struct stack_uplink {
     const char *devargs; /* NULL: none, a switch between guests          */
@@ -72,6 +80,9 @@ int stack_net_driver_domain(struct stack *st, const char *name, const struct sta
                             const uint64_t *cpus, unsigned n);
 int stack_net_guest(struct stack *st, const char *name, const char *driver_domain,
                     const struct stack_nic *nic, char *attach, size_t attach_bytes);
+/* A guest with a vhost-user door and one NIC, eth0. */
+int stack_vhost_net_guest(struct stack *st, const char *name, const char *driver_domain,
+                          const struct stack_nic *nic, char socket[STACK_SOCKET_MAX]);
 int stack_define_and_start(struct stack *st, const char *name, const char *xml);
 /* Where a program of the stack is that is not a command: bulkhead-blk, ... */
 int stack_program(struct stack *st, const char *name, char *path, size_t bytes);

@@ -15,7 +15,9 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "cputime.h"
 #include "load.h"
+#include "program.h"
 
 #define PROGRAM     "dpdk-testpmd"
 #define PROMPT      "testpmd> "
@@ -45,14 +47,7 @@ const char *testpmd_name(enum testpmd_kind kind)
 
 bool testpmd_there(char *why, size_t why_bytes)
 {
-    const char *path = getenv("PATH");
-    char *copy = strdup(path ? path : "/usr/bin"), *rest = copy, file[512];
-    bool found = false;
-    for (char *dir; copy && !found && (dir = strsep(&rest, ":"));) {
-        snprintf(file, sizeof(file), "%s/" PROGRAM, dir);
-        found = access(file, X_OK) == 0;
-    }
-    free(copy);
+    bool found = program_there(PROGRAM);
     if (!found)
         snprintf(why, why_bytes, PROGRAM " is not installed; it is in the package dpdk-dev");
     return found;
@@ -128,12 +123,42 @@ static void add_threads(struct command *c, const uint64_t *cpus, unsigned ncpus,
     add(c, "%s", threads);
 }
 
-static void describe(struct command *c, const struct testpmd_job *job, bool sends, const char *socket)
+/* One of the programs: which device, which way. */
+struct end_of {
+    enum { MEMIF_SERVER, MEMIF_CLIENT, VHOST, VIRTIO_USER } device;
+    bool sends, by_hand; /* by_hand: it forwards when it is told to */
+    uint32_t bytes;
+    unsigned queues;
+    bool packed;
+    const char *socket;
+    const uint8_t *mac; /* NULL: any */
+    const uint64_t *cpus;
+    unsigned ncpus;
+};
+
+static void add_device(struct command *c, const struct end_of *e, uint32_t mbuf)
 {
-    bool large = job->bytes + HEADROOM > MBUF_USUAL, memif = job->kind == TESTPMD_MEMIF;
-    uint32_t mbuf = large ? (job->bytes + HEADROOM + 63) & ~63u : MBUF_USUAL;
+    add(c, "--vdev");
+    char mac[32] = "";
+    if (e->mac)
+        snprintf(mac, sizeof(mac), ",mac=%02x:%02x:%02x:%02x:%02x:%02x", e->mac[0], e->mac[1], e->mac[2],
+                 e->mac[3], e->mac[4], e->mac[5]);
+    if (e->device == VHOST)
+        add(c, "net_vhost0,iface=%s,queues=%u", e->socket, e->queues);
+    else if (e->device == VIRTIO_USER)
+        add(c, "net_virtio_user0,path=%s,queue_size=1024,queues=%u,packed_vq=%u%s", e->socket, e->queues,
+            e->packed, mac);
+    else
+        add(c, "net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=10,bsize=%u",
+            e->device == MEMIF_CLIENT ? "client" : "server", e->socket, mbuf - HEADROOM);
+}
+
+static void describe(struct command *c, const struct end_of *e)
+{
+    bool large = e->bytes + HEADROOM > MBUF_USUAL, shares = e->device == VIRTIO_USER;
+    uint32_t mbuf = large ? (e->bytes + HEADROOM + 63) & ~63u : MBUF_USUAL;
     add(c, PROGRAM);
-    if (sends && !memif) { /* its memory is shared with the other: huge pages, few descriptors */
+    if (shares) { /* its memory, with the other: huge pages, few descriptors */
         add(c, "--in-memory");
         add(c, "--single-file-segments");
     } else {
@@ -144,29 +169,22 @@ static void describe(struct command *c, const struct testpmd_job *job, bool send
     add(c, "--no-pci");
     add(c, "--no-shconf");
     add(c, "--no-telemetry");
-    add_threads(c, sends ? job->send_cpus : job->receive_cpus, sends ? job->send_ncpus : job->receive_ncpus,
-                job->queues);
-    add(c, "--vdev");
-    if (memif)
-        add(c, "net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=10,bsize=%u",
-            sends ? "client" : "server", socket, mbuf - HEADROOM);
-    else if (sends)
-        add(c, "net_virtio_user0,path=%s,queue_size=1024,queues=%u", socket, job->queues);
-    else
-        add(c, "net_vhost0,iface=%s,queues=%u", socket, job->queues);
+    add_threads(c, e->cpus, e->ncpus, e->queues);
+    add_device(c, e, mbuf);
     add(c, "--");
     add(c, "--interactive");
-    add(c, "--auto-start");
-    add(c, "--forward-mode=%s", sends ? "txonly" : "rxonly");
-    add(c, "--nb-cores=%u", job->queues);
-    add(c, "--rxq=%u", job->queues);
-    add(c, "--txq=%u", job->queues);
+    if (!e->by_hand)
+        add(c, "--auto-start");
+    add(c, "--forward-mode=%s", e->sends ? "txonly" : "rxonly");
+    add(c, "--nb-cores=%u", e->queues);
+    add(c, "--rxq=%u", e->queues);
+    add(c, "--txq=%u", e->queues);
     add(c, "--total-num-mbufs=%u", MBUFS);
     if (large)
         add(c, "--mbuf-size=%u", mbuf);
-    if (sends)
-        add(c, "--txpkts=%u", job->bytes);
-    if (sends && !memif) {
+    if (e->sends)
+        add(c, "--txpkts=%u", e->bytes);
+    if (shares) {
         add(c, "--txd=1024");
         add(c, "--rxd=1024");
     }
@@ -182,12 +200,12 @@ static void run_program(char *const argv[], int in, int out)
     _exit(127);
 }
 
-static int start(struct testpmd *t, const struct testpmd_job *job, bool sends, const char *socket)
+static int start(struct testpmd *t, const struct end_of *e)
 {
     static struct command command;
     int in[2], out[2];
     memset(&command, 0, sizeof(command));
-    describe(&command, job, sends, socket);
+    describe(&command, e);
     t->text = calloc(1, TEXT_MAX);
     if (!t->text || pipe2(in, O_CLOEXEC) < 0)
         return -ENOMEM;
@@ -305,7 +323,8 @@ static int wait_flow(struct testpmd *receiver)
     return -ETIMEDOUT;
 }
 
-static int measure(struct testpmd *receiver, struct testpmd *sender, const struct testpmd_job *job)
+static int measure(struct testpmd *receiver, struct testpmd *sender, const struct testpmd_job *job,
+                   struct testpmd_result *out)
 {
     int error = wait_ready(receiver);
     if (!error)
@@ -314,10 +333,14 @@ static int measure(struct testpmd *receiver, struct testpmd *sender, const struc
         error = wait_flow(receiver);
     if (!error)
         error = spend(receiver, job->warm_up);
+    out->send_ns = cputime_ns(sender->pid);
+    out->receive_ns = cputime_ns(receiver->pid);
     tell(receiver, "show port stats 0\n");
     if (!error)
         error = spend(receiver, job->seconds);
     tell(receiver, "show port stats 0\n");
+    out->send_ns = cputime_ns(sender->pid) - out->send_ns;
+    out->receive_ns = cputime_ns(receiver->pid) - out->receive_ns;
     return error;
 }
 
@@ -332,35 +355,145 @@ static int judge(const struct testpmd *receiver, double *mpps, char *why, size_t
     return 0;
 }
 
-int testpmd_run(const struct testpmd_job *job, double *mpps, char *why, size_t why_bytes)
+static int explain(const struct testpmd *t, int error, char *why, size_t why_bytes)
+{
+    char words[256];
+    last_words(t, words, sizeof(words));
+    if (error == -EINTR)
+        snprintf(why, why_bytes, "stopped");
+    else
+        snprintf(why, why_bytes, PROGRAM " did not run: %s: %s", strerror(-error), words);
+    return error;
+}
+
+/* Of a vhost pair net_vhost owns the socket, of a memif pair the server. */
+static void describe_pair(const struct testpmd_job *job, const char *socket, struct end_of *receiver,
+                          struct end_of *sender)
+{
+    bool memif = job->kind == TESTPMD_MEMIF;
+    *receiver = (struct end_of){.device = memif ? MEMIF_SERVER : job->backwards ? VIRTIO_USER : VHOST,
+                                .bytes = job->bytes, .queues = job->queues, .packed = job->packed,
+                                .socket = socket, .cpus = job->receive_cpus, .ncpus = job->receive_ncpus};
+    *sender = *receiver;
+    sender->device = memif ? MEMIF_CLIENT : job->backwards ? VHOST : VIRTIO_USER;
+    sender->sends = true;
+    sender->cpus = job->send_cpus;
+    sender->ncpus = job->send_ncpus;
+}
+
+int testpmd_run(const struct testpmd_job *job, struct testpmd_result *out, char *why, size_t why_bytes)
 {
     struct testpmd receiver = {0}, sender = {0};
-    char dir[] = DIRECTORY, socket[sizeof(dir) + 8], words[256];
+    struct end_of to, from;
+    char dir[] = DIRECTORY, socket[sizeof(dir) + 8];
     if (!mkdtemp(dir)) {
         snprintf(why, why_bytes, "cannot make a directory in /tmp: %s", strerror(errno));
         return -errno;
     }
     snprintf(socket, sizeof(socket), "%s/peer", dir);
-    int error = start(&receiver, job, false, socket);
+    describe_pair(job, socket, &to, &from);
+    struct testpmd *first = job->backwards ? &sender : &receiver; /* it owns the socket */
+    int error = start(first, job->backwards ? &from : &to);
     if (!error)
-        error = wait_ready(&receiver); /* it owns the socket */
+        error = wait_ready(first);
     if (!error)
-        error = start(&sender, job, true, socket);
+        error = start(job->backwards ? &receiver : &sender, job->backwards ? &to : &from);
     if (!error)
-        error = measure(&receiver, &sender, job);
+        error = measure(&receiver, &sender, job, out);
     end(&receiver); /* first: a memif server does not outlive a client that leaves */
     end(&sender);
-    if (error == -EINTR) {
-        snprintf(why, why_bytes, "stopped");
-    } else if (error) {
-        last_words(sender.text && sender.length ? &sender : &receiver, words, sizeof(words));
-        snprintf(why, why_bytes, PROGRAM " did not run: %s: %s", strerror(-error), words);
-    } else {
-        error = judge(&receiver, mpps, why, why_bytes);
-    }
+    error = error ? explain(sender.text && sender.length ? &sender : &receiver, error, why, why_bytes)
+                  : judge(&receiver, &out->mpps, why, why_bytes);
     free(receiver.text);
     free(sender.text);
     unlink(socket);
     rmdir(dir);
+    return error;
+}
+
+/* ------------------------------------------------------------------------ a guest */
+
+bool testpmd_parse_sent(const char *text, uint64_t *packets)
+{
+    static const char title[] = "Accumulated forward statistics for all ports";
+    const char *last = NULL;
+    for (const char *at = strstr(text, title); at; at = strstr(at + 1, title))
+        last = at;
+    return last && number_after(last, last + strlen(last), "TX-packets:", packets);
+}
+
+/* Sends for so long, stops, and counts. */
+static int send_for(struct testpmd *t, double seconds, uint64_t *sent, struct testpmd_guest_result *out)
+{
+    uint64_t more = 0;
+    t->length = 0; /* what it said before is of no use, and there is room for so much */
+    t->text[0] = '\0';
+    uint64_t cpu = cputime_ns(t->pid), from = load_now_ns();
+    tell(t, "start\n");
+    int error = spend(t, seconds);
+    tell(t, "stop\n");
+    out->wall_ns = load_now_ns() - from;
+    out->cpu_ns = cputime_ns(t->pid) - cpu;
+    for (int ms = 0; ms < END_MS && !error && !testpmd_parse_sent(t->text, &more); ms += STEP_MS)
+        error = spend(t, STEP_MS / 1e3);
+    out->sent = more;
+    *sent += more;
+    return error;
+}
+
+static int send_all(struct testpmd *t, const struct testpmd_guest *job, struct testpmd_guest_result *out)
+{
+    uint64_t sent = 0;
+    int error = send_for(t, job->warm_up, &sent, out);
+    if (!error)
+        error = job->settled(job->arg, sent, true);
+    if (!error)
+        error = send_for(t, job->seconds, &sent, out);
+    if (!error)
+        error = job->settled(job->arg, sent, false);
+    return error;
+}
+
+static int receive_all(struct testpmd *t, const struct testpmd_guest *job, struct testpmd_guest_result *out,
+                       char *why, size_t why_bytes)
+{
+    tell(t, "start\n");
+    int error = wait_flow(t);
+    if (!error)
+        error = spend(t, job->warm_up);
+    if (!error)
+        error = job->settled(job->arg, 0, true);
+    out->cpu_ns = cputime_ns(t->pid);
+    out->wall_ns = load_now_ns();
+    tell(t, "show port stats 0\n");
+    if (!error)
+        error = spend(t, job->seconds);
+    tell(t, "show port stats 0\n");
+    out->cpu_ns = cputime_ns(t->pid) - out->cpu_ns;
+    out->wall_ns = load_now_ns() - out->wall_ns;
+    if (!error)
+        error = job->settled(job->arg, 0, false);
+    end(t); /* all that it says is there then */
+    return error ? error : judge(t, &out->mpps, why, why_bytes);
+}
+
+int testpmd_guest_run(const struct testpmd_guest *job, struct testpmd_guest_result *out, char *why,
+                      size_t why_bytes)
+{
+    struct testpmd t = {0};
+    const struct end_of e = {.device = VIRTIO_USER, .sends = job->sends, .by_hand = true, .bytes = job->bytes,
+                             .queues = job->queues, .packed = job->packed, .socket = job->socket,
+                             .mac = job->mac, .cpus = job->cpus, .ncpus = job->ncpus};
+    *out = (struct testpmd_guest_result){0};
+    why[0] = '\0';
+    int error = start(&t, &e);
+    if (!error)
+        error = wait_ready(&t);
+    if (!error)
+        error = job->sends ? send_all(&t, job, out) : receive_all(&t, job, out, why, why_bytes);
+    end(&t);
+    if (error && !why[0])
+        explain(&t, error, why, why_bytes);
+    free(t.text);
     return error;
 }

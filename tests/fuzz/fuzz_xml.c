@@ -30,6 +30,19 @@ static int is_clean(const char *s)
     return !strcmp(copy, s);
 }
 
+/* Where QEMU connects is the guest's own folder, whatever stands before it. */
+static void check_socket(const struct domain_spec *spec, const char *socket, const char *dev)
+{
+    char tail[POLICY_SOCKET_MAX];
+    size_t n = strlen(socket);
+    int t = snprintf(tail, sizeof(tail), "/guests/%s/%s.sock", spec->name, dev);
+
+    require(n < POLICY_SOCKET_MAX && is_clean(dev));
+    if (n)
+        require(spec->door == POLICY_DOOR_VHOST && *socket == '/' && n >= (size_t)t &&
+                !strcmp(socket + n - (size_t)t, tail));
+}
+
 static void check_disk(const struct domain_spec *spec, unsigned i)
 {
     const struct policy_disk *disk = &spec->disks[i];
@@ -44,6 +57,8 @@ static void check_disk(const struct domain_spec *spec, unsigned i)
     require(!disk->pool_pages ||
             (disk->pool_pages >= POLICY_POOL_PAGES_MIN && disk->pool_pages <= POLICY_POOL_PAGES_MAX));
     require(disk->weight >= 1 && disk->weight <= POLICY_WEIGHT_MAX);
+    check_socket(spec, disk->socket, disk->dev);
+    require(policy_same_disk(disk, disk));
 }
 
 static void check_nic(const struct domain_spec *spec, unsigned i)
@@ -66,6 +81,8 @@ static void check_nic(const struct domain_spec *spec, unsigned i)
     require(!nic->outbound.peak || nic->outbound.peak >= nic->outbound.average);
     require(nic->queues <= POLICY_QUEUES_MAX && nic->weight >= 1 && nic->weight <= POLICY_WEIGHT_MAX);
     require(nic->grants <= POLICY_GRANTS_COPY);
+    check_socket(spec, nic->socket, nic->dev);
+    require(policy_same_nic(nic, nic));
 }
 
 /* What someone else opens for the driver domain is nothing but what it says. */

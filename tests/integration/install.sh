@@ -7,11 +7,17 @@ need_root
 make() { command make -s -C "$SOURCE" BUILD="$BUILD" DESTDIR="$RUN/root" PREFIX=/opt/bulkhead MAKEFLAGS= "$@"; }
 make install
 root=$RUN/root/opt/bulkhead
-for file in bin/bulkhead sbin/bulkheadd libexec/bulkhead/bulkhead-{core,store,netdev,blk,net,nbd,tap} \
-    libexec/bulkhead/nbdkit-bulkhead-plugin.so lib/libbulkhead.{a,so,so.0} include/bulkhead/{blk,net}front.h \
-    lib/pkgconfig/bulkhead-{blk,net}front.pc share/bulkhead/bulkhead.rng share/bulkhead/examples/disk0.xml; do
+for file in bin/bulkhead sbin/bulkheadd libexec/bulkhead/bulkhead-{core,store,netdev,blk,net,nbd,tap,vhost,libvirt} \
+    libexec/bulkhead/start-domains libexec/bulkhead/nbdkit-bulkhead-plugin.so lib/libbulkhead.{a,so,so.0} include/bulkhead/{blk,net}front.h \
+    lib/pkgconfig/bulkhead-{blk,net}front.pc share/bulkhead/bulkhead.rng share/bulkhead/examples/disk0.xml \
+    lib/systemd/system/{bulkheadd,bulkhead-domains,bulkhead-libvirt}.service lib/{sysusers,tmpfiles}.d/bulkhead.conf \
+    share/man/man1/bulkhead.1 share/man/man5/bulkhead-xml.5 share/man/man8/bulkheadd.8; do
     [ -e "$root/$file" ] || fail "make install leaves out $file"
 done
+hook=$RUN/root/etc/libvirt/hooks/qemu.d/bulkhead
+[ -x "$hook" ] || fail "make install leaves out libvirt's hook"
+grep -qF /opt/bulkhead/libexec/bulkhead/bulkhead-libvirt "$hook" || fail "the hook does not know where the program is: $(cat "$hook")"
+! grep -rlI '@[A-Z]*@' "$RUN/root" || fail "something was not filled in when that was installed"
 ! grep -rlI "$BUILD\|$SOURCE" "$root" || fail "an installed text file names the build folder"
 
 export PKG_CONFIG_SYSROOT_DIR=$RUN/root PKG_CONFIG_LIBDIR=$root/lib/pkgconfig

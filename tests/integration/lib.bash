@@ -27,6 +27,7 @@ chmod 755 "$RUN"
 DIR=$RUN/run
 daemon=
 mounts=() loops=() spaces=() links=()
+endings=() # functions that at_exit calls, before the stack is stopped
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 say() { echo "  $*"; }
@@ -56,8 +57,9 @@ at_exit() {
     if [ $status -ne 0 ] && [ $status -ne 77 ] && [ -d "$DIR" ]; then
         tail -n 30 "$RUN/bulkheadd.log" "$DIR"/logs/*.log 2>/dev/null || true
     fi
-    stack_stop
     local m
+    for m in ${endings[@]+"${endings[@]}"}; do "$m" || true; done
+    stack_stop
     for m in ${mounts[@]+"${mounts[@]}"}; do
         umount "$m" || umount -l "$m" || true
     done

@@ -17,7 +17,7 @@ slow_stop() {
     wait "$slow" || fail "slowfs ended with $?"
     mounts=()
 }
-# hold: the next write is taken and not applied. apply: it is now.
+# hold: the next write is taken and not applied. apply: it is now. "late US": every read and write takes that long.
 tell_slow() { echo "$1" >"$slow_dir/control"; }
 
 came() { grep -qx -m 1 "$1" "$order"; }

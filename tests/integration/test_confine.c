@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Confinement, attack by attack: a driver domain, or a guest behind a TAP door,
- * that the real core started (helpers/confine_probe.c) tries each at three
+ * Confinement, attack by attack: a driver domain, or a guest behind a TAP or vhost-user
+ * door, that the real core started (helpers/confine_probe.c) tries each at three
  * depths of the jail, and the same attack is seen to succeed outside.  Needs root.
  */
 #include <setjmp.h>
@@ -161,8 +161,9 @@ static struct probe probe_start(enum hyp_class cls)
     int pair[2], conn[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     struct hyp_domain_config cfg = { .class_id = cls, .name = "probe" };
-    int fds[4] = { STDERR_FILENO, pair[1], cls == HYP_CLASS_TAP ? rig.tap : rig.packet, rig.ask };
-    unsigned nfds = cls == HYP_CLASS_NET ? 4 : cls == HYP_CLASS_TAP ? 3 : 2;
+    bool tap = cls == HYP_CLASS_TAP, vhost = cls == HYP_CLASS_VHOST;
+    int fds[4] = { STDERR_FILENO, pair[1], tap ? rig.tap : vhost ? rig.unix_listener : rig.packet, rig.ask };
+    unsigned nfds = cls == HYP_CLASS_NET ? 4 : tap || vhost ? 3 : 2;
     assert_int_equal(hyp_domain_create(rig.toolstack, &cfg, fds, nfds, &p.domid, conn), 0);
     assert_int_equal(hyp_domain_unpause(rig.toolstack, p.domid), 0);
     close(pair[1]);
@@ -246,6 +247,7 @@ static int attack_outside(int attack)
     struct io_uring ring;
     struct targets t = rig.targets;
     struct arms a = { .pool_fd = memfd_create("pool", 0), .ring = &ring, .tap = rig.tap,
+                      .listener = rig.unix_listener,
                       .packet = socket(AF_PACKET, SOCK_RAW, 0), .ask = socket(AF_INET, SOCK_DGRAM, 0) };
     t.other = t.victim;
     a.rdonly_fd = a.pool_fd; /* no grant, no limit */
@@ -349,6 +351,7 @@ static void attacks_fail_from(enum hyp_class cls, enum stage stage)
 ATTACKS_OF(a_block_driver_domain, HYP_CLASS_BLK)
 ATTACKS_OF(a_net_driver_domain, HYP_CLASS_NET)
 ATTACKS_OF(a_tap_door, HYP_CLASS_TAP)
+ATTACKS_OF(a_vhost_door, HYP_CLASS_VHOST)
 
 int main(int argc, char **argv)
 {
@@ -371,6 +374,7 @@ int main(int argc, char **argv)
         { "bulkhead-blk", "tests/integration/helpers/confine_probe" },
         { "bulkhead-net", "tests/integration/helpers/confine_probe" },
         { "bulkhead-tap", "tests/integration/helpers/confine_probe" },
+        { "bulkhead-vhost", "tests/integration/helpers/confine_probe" },
     };
     const unsigned nprograms = sizeof(programs) / sizeof(programs[0]);
     char from[700], to[200];
@@ -388,6 +392,7 @@ int main(int argc, char **argv)
         TESTS_OF(a_block_driver_domain),
         TESTS_OF(a_net_driver_domain),
         TESTS_OF(a_tap_door),
+        TESTS_OF(a_vhost_door),
     };
     int failed = cmocka_run_group_tests_name("confinement", tests, start, stop);
     for (unsigned i = 0; i < nprograms; i++) {

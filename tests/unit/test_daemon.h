@@ -379,7 +379,7 @@ static inline struct domain *running_guest(const char *xml)
     struct domain *guest = define(xml);
 
     must_start(guest);
-    for (unsigned i = 0; i < guest->spec.ndisks; i++)
+    for (unsigned i = 0; disk_next(guest, &i); i++)
         if (guest->vbd[i].number)
             device_opens(guest->split[i].be, guest->vbd[i].number, now_ns());
     assert_int_equal(guest->state, ST_RUNNING);
@@ -424,7 +424,7 @@ static inline void fence_opens(struct domain *dom)
     if (dom->gate && !dom->gate_ns)
         device_opens(dom->domid, dom->gate, now_ns());
     for (struct served s = {0}; driver_next(&d, dom, &s);)
-        if (s.i < s.guest->spec.ndisks && s.guest->vbd[s.i].device == VBD_OPENING)
+        if (split_is_disk(s.i) && s.guest->vbd[s.i].device == VBD_OPENING)
             device_opens(dom->domid, s.guest->vbd[s.i].number, now_ns());
 }
 

@@ -163,9 +163,9 @@ static void nics_move_to_the_next_incarnation(void **state)
     guest = define(GUEST("g", "native", NIC("")));
     must_start(guest);
     frontend_connects(guest, 0);
-    assert_true(guest->split[0].connected);
+    assert_true(guest->split[FIRST_NIC].connected);
     dies(net0, SIGKILL);
-    assert_false(guest->split[0].connected);
+    assert_false(guest->split[FIRST_NIC].connected);
     assert_int_equal(guest->state, ST_RUNNING);
     dom_tick(&d, net0, net0->deadline);
     say(LINK_UPLINK, must_hear(LINK_UPLINK, NULL).id, 0, LINK_UP, "");
@@ -178,7 +178,7 @@ static void nics_move_to_the_next_incarnation(void **state)
     snprintf(path, sizeof(path), "/local/domain/%u", old);
     must_be_no(path);
     frontend_connects(guest, 0);
-    assert_true(guest->split[0].connected);
+    assert_true(guest->split[FIRST_NIC].connected);
 }
 
 static void what_cannot_be_served_is_refused(void **state)

@@ -351,7 +351,7 @@ static void a_spare_has_its_own_sockets_and_gate(void **state)
     assert_string_equal(hyp.assigned[hyp.nassigned - 1].path, "/RUN/gates/net0");
     dom_event(&d, &(struct hyp_event){.kind = HYP_EV_READY, .domid = spare});
     must_be_at("4", "/local/domain/%u/twin/vif/0/backend-id", guest->domid);
-    arms(guest, 0);
+    arms(guest, FIRST_NIC);
     dies(net0, SIGKILL);
     assert_int_equal(net0->domid, spare);
     assert_int_equal(net0->uplink.kept.at, KEPT_HELD);

@@ -255,7 +255,7 @@ static void refuses_unknown_kinds(void **state)
     must_refuse("<domain>" META("kind='driver' class='gpu'", "") "</domain>",
                 "t.xml:1: unknown class 'gpu': a driver domain's class is 'blk' or 'net'");
     must_refuse("<domain>" META("kind='guest'", "") "</domain>", "t.xml:1: unknown door '': a guest's door "
-                                                                 "is 'nbd', 'tap' or 'native'");
+                                                                 "is 'vhost-user', 'nbd', 'tap' or 'native'");
     must_refuse(GUEST("<b:disk dev='vda' grants='steal'/>", DISK("", FILE_SOURCE, "")),
                 "t.xml:4: grants of vda must be 'persistent', 'copy' or 'map'");
 }

@@ -21,6 +21,7 @@
 #include <liburing.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -78,12 +79,14 @@ struct arms {
     struct io_uring *ring; /* a block driver domain's                        */
     int packet, ask;      /* what the keeper gives for an uplink: NET        */
     int tap;              /* TAP                                             */
+    int listener;         /* where a VMM connects: VHOST                     */
 };
 
-/* Descriptors of a net driver domain and of a guest behind a TAP door. */
+/* Descriptors of a net driver domain, and of guests behind TAP and vhost-user doors. */
 #define PACKET_FD (COMMAND_FD + 1)
 #define ASK_FD    (COMMAND_FD + 2)
 #define TAP_FD    (COMMAND_FD + 1)
+#define LISTEN_FD (COMMAND_FD + 1)
 
 struct order {
     int32_t cls, stage, attack;
@@ -586,6 +589,77 @@ static int enter_the_namespace_of_the_tap(const struct targets *t, struct arms *
     return ns < 0 ? -errno : result(setns(ns, CLONE_NEWNET));
 }
 
+/* ------------------------------------------------------------ a VMM's socket */
+
+static int listen_elsewhere(const struct targets *t, struct arms *a)
+{
+    struct sockaddr_un name = { .sun_family = AF_UNIX }; /* autobind: any abstract name */
+    (void)t;
+    (void)a;
+    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (s < 0 || bind(s, (struct sockaddr *)&name, sizeof(name.sun_family)))
+        return -errno;
+    return result(listen(s, 1));
+}
+
+static int connect_by_the_listener(const struct targets *t, struct arms *a)
+{
+    struct sockaddr_un name;
+    socklen_t bytes = sizeof(name);
+    (void)t;
+    if (getsockname(a->listener, (struct sockaddr *)&name, &bytes))
+        return -errno;
+    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return s < 0 ? -errno : result(connect(s, (struct sockaddr *)&name, bytes));
+}
+
+static int ask_who_is_there(const struct targets *t, struct arms *a)
+{
+    struct ucred who;
+    socklen_t bytes = sizeof(who);
+    (void)t;
+    return result(getsockopt(a->listener, SOL_SOCKET, SO_PEERCRED, &who, &bytes));
+}
+
+static int be_signalled_by_a_socket(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    return result(fcntl(a->listener, F_SETOWN, getpid()));
+}
+
+static int lengthen_a_pipe(const struct targets *t, struct arms *a)
+{
+    int ends[2];
+    (void)t;
+    (void)a;
+    return pipe(ends) ? -errno : result(fcntl(ends[0], F_SETPIPE_SZ, 16 * 4096));
+}
+
+static int map_a_memfd_as_code(const struct targets *t, struct arms *a)
+{
+    (void)t;
+    (void)a;
+    int fd = memfd_create("code", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, HYP_PAGE_SIZE))
+        return -errno;
+    void *code = mmap(NULL, HYP_PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+    return code == MAP_FAILED ? -errno : 0;
+}
+
+static void *do_nothing(void *arg)
+{
+    return arg;
+}
+
+static int start_a_thread(const struct targets *t, struct arms *a)
+{
+    pthread_t thread;
+    (void)t;
+    (void)a;
+    int err = pthread_create(&thread, NULL, do_nothing, NULL);
+    return err ? -err : -pthread_join(thread, NULL);
+}
+
 /* -------------------------------------------------------------------- table */
 
 struct attack {
@@ -598,7 +672,8 @@ struct attack {
 #define BLK   (1u << HYP_CLASS_BLK)
 #define NET   (1u << HYP_CLASS_NET)
 #define TAP   (1u << HYP_CLASS_TAP)
-#define EVERY (BLK | NET | TAP)
+#define VHOST (1u << HYP_CLASS_VHOST)
+#define EVERY (BLK | NET | TAP | VHOST)
 
 static const struct attack attacks[] = {
     { "read a file", read_a_file, LAUNCHED, EVERY },
@@ -655,6 +730,13 @@ static const struct attack attacks[] = {
     { "make its TAP device outlive it", keep_the_tap_for_ever, SEALED, TAP },
     { "change its TAP device's MAC address", change_the_taps_address, SEALED, TAP },
     { "enter its guest's namespace", enter_the_namespace_of_the_tap, LAUNCHED, TAP },
+    { "listen at another place", listen_elsewhere, SEALED, VHOST },
+    { "connect by its socket", connect_by_the_listener, SEALED, VHOST },
+    { "ask who is at the other end of its socket", ask_who_is_there, SEALED, VHOST },
+    { "have its socket's news as a signal", be_signalled_by_a_socket, SEALED, VHOST },
+    { "make a doorbell longer", lengthen_a_pipe, SEALED, VHOST },
+    { "run code from memory that it made", map_a_memfd_as_code, SEALED, VHOST },
+    { "start a thread", start_a_thread, SEALED, VHOST },
 };
 #define ATTACKS (sizeof(attacks) / sizeof(attacks[0]))
 

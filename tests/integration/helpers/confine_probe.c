@@ -2,8 +2,9 @@
 /*
  * A hostile driver domain for test_confine.c: takes one order from descriptor
  * 6, arms itself as one of its class would (grants mapped, a restricted ring, an
- * uplink's sockets, a TAP device), goes as far into the jail as it is told, attacks, and answers with what it
- * got.  A seal that works kills it before it answers.
+ * uplink's sockets, a TAP device, a socket for a VMM), goes as far into the jail as it
+ * is told, attacks, and answers with what it got.  A seal that works kills it before it
+ * answers.
  */
 #include "attacks.h"
 
@@ -49,8 +50,9 @@ static int arm(enum hyp_class cls, const struct targets *t, struct arms *a)
     int err = hyp_open(&a->hyp, NULL);
     if (err)
         return err;
-    a->pool_fd = cls == HYP_CLASS_TAP ? raw_create(t) : raw_map(t, t->own_ref);
-    a->rdonly_fd = cls == HYP_CLASS_TAP ? 0 : raw_map(t, t->rdonly_ref);
+    bool door = cls == HYP_CLASS_TAP || cls == HYP_CLASS_VHOST;
+    a->pool_fd = door ? raw_create(t) : raw_map(t, t->own_ref);
+    a->rdonly_fd = door ? 0 : raw_map(t, t->rdonly_ref);
     if (a->pool_fd < 0 || a->rdonly_fd < 0)
         return -EACCES;
     if (cls == HYP_CLASS_BLK)
@@ -59,6 +61,7 @@ static int arm(enum hyp_class cls, const struct targets *t, struct arms *a)
     a->packet = PACKET_FD;
     a->ask = ASK_FD;
     a->tap = TAP_FD;
+    a->listener = LISTEN_FD;
     a->page = mmap(NULL, HYP_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return err;
 }

@@ -7,6 +7,7 @@
  * Shows BACKING as MOUNTPOINT/disk.  What is written to MOUNTPOINT/control:
  *   hold     the next write to the disk is taken and not applied
  *   apply    it is applied now, and answered to whoever still listens
+ *   late US  every read and write from now on takes so many microseconds, one after the other
  * A held write is what a slow device has in its queue: it waits for as long as
  * the test wants it to, its writer may die meanwhile, and everything after it
  * goes past it.
@@ -27,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { DISK = FUSE_ROOT_ID + 1, CONTROL };
@@ -36,6 +38,7 @@ enum { DISK = FUSE_ROOT_ID + 1, CONTROL };
 static int backing;
 static uint64_t opens;
 static bool hold_next;
+static uint32_t late_us;
 
 /* The write that is held; open 0: none. */
 static struct {
@@ -125,6 +128,12 @@ static void on_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 
 /* ---------------------------------------------------------------------- the disk */
 
+static void be_late(void)
+{
+    struct timespec t = { .tv_sec = late_us / 1000000, .tv_nsec = (long)(late_us % 1000000) * 1000 };
+    nanosleep(&t, NULL);
+}
+
 static void write_now(fuse_req_t req, const char *data, size_t bytes, off_t at)
 {
     ssize_t n = pwrite(backing, data, bytes, at);
@@ -147,6 +156,8 @@ static bool control(const char *word, size_t bytes)
         hold_next = true;
     else if (bytes == 6 && memcmp(word, "apply\n", 6) == 0 && held.open != 0)
         apply();
+    else if (bytes > 5 && bytes < 12 && memcmp(word, "late ", 5) == 0 && word[bytes - 1] == '\n')
+        late_us = (uint32_t)strtoul(word + 5, NULL, 10); /* ends at the newline */
     else
         return false;
     return true;
@@ -170,6 +181,7 @@ static void on_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t b
         tell("held", file->fh);
     } else {
         tell("write", file->fh);
+        be_late();
         write_now(req, data, bytes, at);
     }
 }
@@ -181,6 +193,7 @@ static void on_read(fuse_req_t req, fuse_ino_t node, size_t bytes, off_t at, str
         return;
     }
     tell("read", file->fh);
+    be_late();
     struct fuse_bufvec from = FUSE_BUFVEC_INIT(bytes);
     from.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
     from.buf[0].fd = backing;

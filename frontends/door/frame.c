@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tap_frame.h"
+#include "frame.h"
 
 #include <string.h>
 
@@ -59,7 +59,8 @@ bool frame_parse(const uint8_t *head, size_t n, struct frame *out)
                 : type == TYPE_IPV6 ? skip_ipv6(head, n, at, &proto) : 0;
     if (l4 == 0 || l4 > n)
         return false;
-    *out = (struct frame){ .l4 = (uint16_t)l4, .ipv6 = type == TYPE_IPV6, .tcp = proto == PROTO_TCP };
+    *out = (struct frame){ .l3 = (uint16_t)at, .l4 = (uint16_t)l4, .ipv6 = type == TYPE_IPV6,
+                           .tcp = proto == PROTO_TCP };
     size_t bytes;
     if (proto == PROTO_TCP && n - l4 >= 20) {
         bytes = (head[l4 + 12] >> 4) * 4u;
@@ -168,6 +169,12 @@ static uint16_t sum_end(const struct sum *s)
     return sum == 0xffff ? 0xffff : (uint16_t)~sum;
 }
 
+static void put_be16(uint8_t *at, unsigned value)
+{
+    at[0] = (uint8_t)(value >> 8);
+    at[1] = (uint8_t)value;
+}
+
 static void put_byte(const struct netfront_packet *pieces, size_t at, uint8_t value)
 {
     for (; at >= pieces->bytes; pieces++)
@@ -192,4 +199,40 @@ bool frame_fill_csum(const struct netfront_packet *pieces, unsigned n, size_t st
     put_byte(pieces, start + offset, (uint8_t)(csum >> 8));
     put_byte(pieces, start + offset + 1, (uint8_t)csum);
     return true;
+}
+
+/* -------------------------------------------------------------------- segments */
+
+#define TCP_FIN_PSH 0x09u
+#define TCP_CWR     0x80u
+#define IPV6_BYTES  40u
+
+void frame_segment(const uint8_t *head, const struct frame *f, unsigned index, size_t at, size_t bytes,
+                   bool last, uint8_t *out)
+{
+    uint8_t *ip = out + f->l3, *tcp = out + f->l4;
+    size_t tcp_bytes = f->payload - f->l4 + bytes;
+    struct sum pseudo = { .sum = PROTO_TCP + tcp_bytes };
+    memcpy(out, head, f->payload);
+    if (f->ipv6) {
+        put_be16(ip + 4, (unsigned)(f->l4 - f->l3 - IPV6_BYTES + tcp_bytes));
+        sum_add(&pseudo, ip + 8, 32);
+    } else {
+        struct sum header = { 0 };
+        put_be16(ip + 2, (unsigned)(f->l4 - f->l3 + tcp_bytes));
+        put_be16(ip + 4, be16(ip + 4) + index);
+        put_be16(ip + 10, 0);
+        sum_add(&header, ip, (size_t)(f->l4 - f->l3));
+        put_be16(ip + 10, sum_end(&header));
+        sum_add(&pseudo, ip + 12, 8);
+    }
+    uint32_t sequence = (uint32_t)be16(tcp + 4) << 16 | be16(tcp + 6);
+    sequence += (uint32_t)at;
+    put_be16(tcp + 4, sequence >> 16);
+    put_be16(tcp + 6, sequence);
+    if (!last)
+        tcp[13] &= (uint8_t)~TCP_FIN_PSH;
+    if (index > 0)
+        tcp[13] &= (uint8_t)~TCP_CWR;
+    put_be16(tcp + 16, (unsigned)(uint16_t)~sum_end(&pseudo));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tap_frame.h - what a TAP's virtio header and a netif packet each say of
- * checksums and segments, and how one becomes the other.
+ * frame.h - what a virtio header and a netif packet each say of checksums and
+ * segments, and how one becomes the other.
  *
  * virtio names places in the packet (virtio 1.2, 5.1.6.2); netif says only what
  * is missing, and whoever completes it finds the place by itself.  So headers
@@ -10,8 +10,8 @@
  *
  * Pure functions; none of them keeps a pointer.
  */
-#ifndef BULKHEAD_TAP_FRAME_H
-#define BULKHEAD_TAP_FRAME_H
+#ifndef BULKHEAD_FRAME_H
+#define BULKHEAD_FRAME_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,6 +27,7 @@
 
 /* A TCP or UDP packet; offsets from the first byte of the frame. */
 struct frame {
+    uint16_t l3;      /* the IP header        */
     uint16_t l4;      /* its header           */
     uint16_t csum;    /* the checksum field   */
     uint16_t payload; /* behind the header    */
@@ -43,15 +44,23 @@ enum offload {
     OFFLOAD_BAD      /* nobody can: drop it                                     */
 };
 
-/* From the kernel to a NIC that can do what *can says; total bytes, head is the
+/* From a kernel, a TAP's or a guest's, to a NIC that can do what *can says; total bytes, head is the
  * first n of them. */
 enum offload offload_from_virtio(const struct virtio_net_hdr *from, const uint8_t *head, size_t n,
                                  size_t total, const struct netfront_info *can, uint16_t *flags,
                                  uint16_t *gso_size);
 
-/* From a NIC to the kernel. False: the flags do not fit the packet. */
+/* From a NIC to a kernel. False: the flags do not fit the packet. */
 bool offload_to_virtio(uint16_t flags, uint16_t gso_size, const uint8_t *head, size_t n, size_t total,
                        struct virtio_net_hdr *to);
+
+/*
+ * One segment of a TCP packet that was to be cut: writes its headers, f->payload bytes, from
+ * those of the whole.  The index-th one, of `bytes` of payload from `at` on; `last` of all.
+ * Its checksum field holds the pseudo header's sum.  head and f are as frame_parse() had them.
+ */
+void frame_segment(const uint8_t *head, const struct frame *f, unsigned index, size_t at, size_t bytes,
+                   bool last, uint8_t *out);
 
 /* Sums the packet from byte `start` on, where the field at start + offset holds
  * the pseudo header's sum, and writes the checksum there.  False: there is no such
