@@ -6,7 +6,8 @@
 #include "terms.h"
 
 #define RING_PAGES_DEFAULT 4u
-#define POOL_PAGES_DEFAULT 512u
+#define HUGE_PAGES 512u /* pages of one huge page                              */
+#define DATA_LEAST 256u /* of a queue for which nothing is configured          */
 
 static const char *const grants_names[] = {
     [BLKFRONT_GRANTS_AUTO] = "auto", [BLKFRONT_GRANTS_PERSISTENT] = "persistent",
@@ -50,19 +51,28 @@ static int choose_grants(struct link *l, const struct offer *o)
     return 0;
 }
 
+/* So that a queue with its ring fills huge pages: where the machine has some free the
+ * pool lies in those, and a driver domain that dies has few to give back. */
+static unsigned data_default(unsigned ring_pages)
+{
+    unsigned ring = ring_pages + blkqueue_slots(ring_pages);
+    return (ring + DATA_LEAST + HUGE_PAGES - 1) / HUGE_PAGES * HUGE_PAGES - ring;
+}
+
 /* First connection: sizes that stay for the life of the handle. */
 static int settle_sizes(struct link *l, const struct offer *o)
 {
     struct device *d = l->device;
     struct blkfront *disk = disk_of(d);
     unsigned ring = disk->want.ring_pages ? disk->want.ring_pages : RING_PAGES_DEFAULT, data;
-    int err = terms_pool_pages(l, disk->want.pool_pages, POOL_PAGES_DEFAULT, BLKTERMS_POOL_MIN, &data);
+    disk->ring_pages = ring < o->ring_pages ? ring : o->ring_pages;
+    int err = terms_pool_pages(l, disk->want.pool_pages, data_default(disk->ring_pages), BLKTERMS_POOL_MIN,
+                               &data);
     if (err)
         return err;
     if (disk->want.grants == BLKFRONT_GRANTS_AUTO)
         disk->want.grants = terms_grants(l, grants_names);
     d->nqueues = terms_queues(l, disk->want.queues, o->queues);
-    disk->ring_pages = ring < o->ring_pages ? ring : o->ring_pages;
     disk->data_pages = data;
     disk->max_deaths = disk->want.max_deaths ? disk->want.max_deaths
                                              : terms_configured(l, "bulkhead-max-deaths", BLKQUEUE_DEATHS);

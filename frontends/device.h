@@ -96,7 +96,7 @@ struct device {
     int error;                   /* why it cannot be opened                      */
     char why[DEVICE_WHY_MAX];    /* the last trouble, in words                   */
     uint64_t live_since;         /* ms; QUIET: since when                        */
-    uint64_t linger_until;       /* ms: RESET waits for news of a death; 0       */
+    uint64_t linger_until;       /* ms: hung up, news of a death is awaited; 0   */
     uint64_t reconnects;         /* as queue_count()                             */
 
     struct link live;            /* what is used, or to be used                  */

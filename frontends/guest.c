@@ -169,7 +169,8 @@ static void poll_for(struct polled *p, int fd, short events, bool *hung_up)
 /* Rings are for the queue's owner; only a hang-up is for us. */
 static void gather_channels(struct device *d, struct polled *p)
 {
-    bool in_use = d->phase == DEVICE_LIVE || d->phase == DEVICE_OFFERED || d->phase == DEVICE_QUIET;
+    bool in_use = (d->phase == DEVICE_LIVE || d->phase == DEVICE_OFFERED || d->phase == DEVICE_QUIET)
+                  && !d->live.hung_up; /* it would be readable for ever */
     for (unsigned i = 0; i < d->nqueues; i++) {
         for (unsigned k = 0; in_use && k < d->queue[i]->nchannels; k++)
             poll_for(p, hyp_evtchn_fd(d->queue[i]->channel[k]), 0, &d->live.hung_up);

@@ -142,9 +142,8 @@ static void take_down(struct device *d, const char *why)
         }
     }
     d->phase = DEVICE_DRAIN;
-    if (d->closing)
-        d->linger_until = 0;
-    if (!twin_ready(d) && !d->linger_until) /* else the store can wait for the spare */
+    d->linger_until = 0;
+    if (!twin_ready(d)) /* else the store can wait for the spare */
         say_goodbye(d);
 }
 
@@ -262,6 +261,17 @@ static const char *caught_lying(const struct device *d)
     return NULL;
 }
 
+/* Who hangs up is about to die, most often: the news is on its way, and what there is to do
+ * is done at once then.  The dying one needs the processor more. */
+static bool lingers(struct device *d, uint64_t now)
+{
+    if (d->twin != TWIN_ARMED)
+        return false;
+    if (!d->linger_until)
+        d->linger_until = now + LINGER_MS;
+    return now < d->linger_until;
+}
+
 /* An end that needs no look at the store to be seen; true: it was one. */
 static bool broken(struct device *d, uint64_t now)
 {
@@ -272,9 +282,7 @@ static bool broken(struct device *d, uint64_t now)
         take_down(d, why);
     } else if (hyp_pool_faulted(d->pool)) {
         take_down(d, "the driver domain destroyed memory of the pool");
-    } else if (d->live.dead || d->live.hung_up) {
-        /* Who hangs up is about to die, most often: the news is on its way. */
-        d->linger_until = !d->live.dead && d->twin == TWIN_ARMED ? now + LINGER_MS : 0;
+    } else if (d->live.dead || (d->live.hung_up && !lingers(d, now))) {
         take_down(d, "the driver domain is gone");
     } else {
         return false;
@@ -366,9 +374,6 @@ static bool drain(struct device *d, uint64_t now)
 static bool reset(struct device *d, uint64_t now)
 {
     struct link *l = &d->live;
-    if (!l->dead && now < d->linger_until)
-        return false;
-    d->linger_until = 0;
     if (!l->over && !l->left)
         say_goodbye(d);
     if (!link_released(l))
@@ -391,7 +396,6 @@ static bool reset(struct device *d, uint64_t now)
 static void take_over(struct device *d, uint64_t now)
 {
     int err = twin_swap(d);
-    d->linger_until = 0;
     d->untold = false;
     d->phase = DEVICE_OFFERED;
     if (err)
@@ -529,7 +533,7 @@ uint64_t handshake_due(const struct device *d, uint64_t now)
         own = now + PENDING_MS;
     else if (d->phase == DEVICE_QUIET)
         own = d->live_since + QUIET_MS;
-    else if (d->phase == DEVICE_RESET && d->linger_until > now)
+    else if (d->linger_until > now)
         own = d->linger_until;
     else if (d->phase == DEVICE_SEARCH && d->live.retry_at > now)
         own = d->live.retry_at;

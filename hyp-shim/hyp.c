@@ -265,12 +265,6 @@ int hyp_domain_holding(struct hyp *hyp, domid_t domid, unsigned n, struct hyp_ho
     return CALL(hyp, hyp, domain_holding, hyp, domid, n, out);
 }
 
-int hyp_domain_proc(struct hyp *hyp, domid_t domid, enum hyp_proc_dir dir, unsigned n,
-                    char out[HYP_LINK_MAX])
-{
-    return CALL(hyp, hyp, domain_proc, hyp, domid, dir, n, out);
-}
-
 int hyp_device_assign(struct hyp *hyp, domid_t domid, uint32_t device, const char *path, unsigned flags)
 {
     return CALL(hyp, hyp, device_assign, hyp, domid, device, path, flags);

@@ -93,7 +93,9 @@ enum hyp_event_kind {
     HYP_EV_DEVICE,    /* domid, device, error: an assigned device was opened
                        * (error 0: hyp_device_acquire() will succeed) or not
                        * (negative errno).  Sent to its driver domain (only
-                       * success) and to the toolstack                       */
+                       * success) and to the toolstack.  To a driver domain that
+                       * has asked for it already the descriptor comes along, and
+                       * is lost when the next event is taken first          */
     HYP_EV_STOP,      /* asked to finish work in flight, then exit           */
     HYP_EV_READY,     /* domid called hyp_ready(); toolstack only            */
 };
@@ -373,16 +375,6 @@ struct hyp_holding {
 };
 int hyp_domain_holding(struct hyp *hyp, domid_t domid, unsigned n, struct hyp_holding *out);
 
-/*
- * The n-th link text of /proc/PID/fd or /proc/PID/ns as the kernel tells it,
- * with its number or name: "7 pipe:[1234]", "user user:[40265]".
- * -ENOENT past the last; -ESRCH no process.
- */
-enum hyp_proc_dir { HYP_PROC_FD = 1, HYP_PROC_NS };
-#define HYP_LINK_MAX 128
-int hyp_domain_proc(struct hyp *hyp, domid_t domid, enum hyp_proc_dir dir,
-                    unsigned n, char out[HYP_LINK_MAX]);
-
 #define HYP_DEVICE_RDONLY (1u << 0)
 #define HYP_DEVICE_DIRECT (1u << 1) /* O_DIRECT                              */
 #define HYP_PATH_MAX 1024
@@ -450,7 +442,6 @@ struct hyp_ops {
     int (*domain_info)(struct hyp *, domid_t, struct hyp_domain_info *);
     int (*domain_next)(struct hyp *, domid_t, struct hyp_domain_info *);
     int (*domain_holding)(struct hyp *, domid_t, unsigned, struct hyp_holding *);
-    int (*domain_proc)(struct hyp *, domid_t, enum hyp_proc_dir, unsigned, char *);
     int (*device_assign)(struct hyp *, domid_t, uint32_t, const char *, unsigned);
     int (*device_release)(struct hyp *, domid_t, uint32_t);
     int (*end)(struct hyp *);

@@ -37,6 +37,7 @@ struct rig_process {
 static struct {
     struct core core;
     int toolstack;       /* our end of its calls                               */
+    int shared;          /* what devices named /shared are; 0: not made yet    */
     int store_control;   /* what the core tells the store                      */
     struct sockaddr_un adopt; /* where the next toolstack connects             */
     socklen_t adopt_bytes;
@@ -125,6 +126,16 @@ static int rig_reap(int pidfd, int *status)
     return 1;
 }
 
+/* A fresh open of what all devices named /shared are. */
+static int rig_open_shared(void)
+{
+    char path[32];
+    if (rig.shared <= 0)
+        rig.shared = memfd_create("shared", MFD_CLOEXEC);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", rig.shared);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
 static int rig_open_device(const struct core_call_assign *how, int *sock, int *pidfd)
 {
     int pair[2];
@@ -136,13 +147,20 @@ static int rig_open_device(const struct core_call_assign *how, int *sock, int *p
         p->extra = pair[1];
         return 0;
     }
-    bool threads = strncmp(how->path, "/threads", 8) == 0;
-    int32_t error = threads ? 1 : strncmp(how->path, "/ok", 3) == 0 ? 0 : -ENOENT;
-    int fd = error < 0 ? -1 : memfd_create("device", MFD_CLOEXEC);
-    if (fd >= 0)
-        flock(fd, LOCK_EX);
-    rights_send(pair[1], &error, sizeof(error), &fd, fd >= 0);
+    bool shared = strncmp(how->path, "/shared", 7) == 0;
+    bool threads = shared || strncmp(how->path, "/threads", 8) == 0;
+    int32_t said = threads ? OPENER_LOCKED | OPENER_BY_THREADS
+                           : strncmp(how->path, "/ok", 3) == 0 ? OPENER_LOCKED : -ENOENT;
+    int fd = said < 0 ? -1 : shared ? rig_open_shared() : memfd_create("device", MFD_CLOEXEC);
+    bool waits = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+    if (waits)
+        said &= ~OPENER_LOCKED;
+    rights_send(pair[1], &said, sizeof(said), &fd, fd >= 0);
     core_close(&fd);
+    if (p && waits) {
+        p->extra = pair[1];
+        return 0;
+    }
     core_close(&pair[1]);
     if (!p) {
         core_close(sock);

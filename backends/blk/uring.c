@@ -164,6 +164,15 @@ static bool kernel_has_news(const struct uring *u)
     return u->deferred && (__atomic_load_n(u->ring.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN);
 }
 
+void uring_warm(struct uring *u)
+{
+    struct io_uring_sqe *sqe = u->open ? uring_sqe(u) : NULL;
+    if (!sqe)
+        return;
+    io_uring_prep_fsync(sqe, -1, 0);
+    io_uring_sqe_set_data(sqe, NULL);
+}
+
 void uring_turn(struct uring *u)
 {
     if (u->inflight == 0)
@@ -184,7 +193,7 @@ void uring_turn(struct uring *u)
         int error;
         n++;
         u->inflight--;
-        if (file_answer(u, io, cqe->res, &error))
+        if (io && file_answer(u, io, cqe->res, &error))
             blkdev_done_add(u->done, io, error);
     }
     io_uring_cq_advance(&u->ring, n);

@@ -43,6 +43,10 @@ void uring_close(struct uring *u);
 /* Readable when requests are done: for ppoll(). -1 when not open. */
 int uring_fd(const struct uring *u);
 
+/* Has the kernel start one of the threads that do what cannot be done at once, ahead of the
+ * first request that needs it; it stays.  By the thread that uses the ring. */
+void uring_warm(struct uring *u);
+
 /*
  * Tells the kernel about new requests and moves what is done to the list.
  * At most one system call, none when there is nothing to tell or to fetch.

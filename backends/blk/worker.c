@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../looks.h"
 #include "worker.h"
 
 /* In poll[]; the doorbells of the queues follow in the order of sched.queue[]. */
@@ -239,7 +240,8 @@ static void sleep_until_rung(struct worker *w)
 
 static void serve(struct worker *w)
 {
-    unsigned looks = 0;
+    struct looks looks = { .credit = LOOKS_CREDIT_MAX };
+    unsigned n = 0;
 
     while (!w->stop) {
         read_mail(w);
@@ -251,11 +253,12 @@ static void serve(struct worker *w)
         report_broken(w);
         return_drained(w);
         if (work) {
-            looks = 0;
-        } else if (++looks < WORKER_LOOKS) {
+            looks_paid(&looks);
+            n = 0;
+        } else if (w->stop || looks_again(&looks, ++n < WORKER_LOOKS)) {
             relax();
         } else {
-            looks = 0;
+            n = 0;
             sleep_until_rung(w);
         }
     }
@@ -274,6 +277,7 @@ static void *worker_main(void *arg)
     blk_sched_init(&w->sched);
     w->start_error = uring_open(&w->uring, &w->sched.done, &w->start_step);
     sem_post(&w->started);
+    uring_warm(&w->uring);
     serve(w);
     uring_close(&w->uring);
     return NULL;

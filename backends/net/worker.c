@@ -12,6 +12,7 @@
 #include <rte_lcore.h>
 #include <rte_pause.h>
 
+#include "../looks.h"
 #include "forward.h"
 
 #define WORKER_STACK_BYTES (256u << 10)
@@ -321,6 +322,7 @@ static void sleep_until_rung(struct net_worker *w, uint64_t wait)
 
 static void serve(struct net_worker *w)
 {
+    struct looks looks = { .credit = LOOKS_CREDIT_MAX };
     uint64_t busy = clock_ns();
 
     while (!w->stop) {
@@ -329,8 +331,9 @@ static void serve(struct net_worker *w)
         bool work = net_worker_turn(w, clock_ns(), &wait);
         report_broken(w);
         if (work) {
+            looks_paid(&looks);
             busy = w->now;
-        } else if (w->now - busy < WORKER_LOOK_NS) {
+        } else if (w->stop || looks_again(&looks, w->now - busy < WORKER_LOOK_NS)) {
             rte_pause();
         } else {
             sleep_until_rung(w, wait);

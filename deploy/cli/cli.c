@@ -221,6 +221,7 @@ static int run_info(const struct command *cmd, const struct options *opt)
 
     if (rc)
         return rc;
+    process_describe(json_object_get(reply, "info"));
     (opt->json ? show_json : show_info)(json_object_get(reply, "info"), stdout);
     json_decref(reply);
     return 0;

@@ -35,6 +35,11 @@ int connection_send(struct connection *c, json_t *request); /* steals it */
 /* The next line as an object (the caller's), NULL when there is no more. */
 json_t *connection_next(struct connection *c);
 
+/* ------------------------------------------------------------- process.c */
+
+/* Adds "namespaces" and "fds" to what the daemon said of a domain. */
+void process_describe(json_t *info);
+
 /* ---------------------------------------------------------------- plug.c */
 
 /* attach, detach and what follows: args[0 .. n-1].  Does not return where bulkhead-libvirt is

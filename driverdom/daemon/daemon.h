@@ -327,6 +327,9 @@ uint64_t now_ns(void);
 /* ------------------------------------------------------------------ loop.c */
 /* Serves until it is told to stop or the core is gone; returns the exit status. */
 int daemon_loop(struct daemon *d, int ready_fd);
+/* A driver domain is dying or dead and its spare takes over: that asks nothing of the daemon, and
+ * who has work goes first.  Sleeps a moment, once for one death. */
+void daemon_stand_back(void);
 /* News from the core. */
 void daemon_hear(struct daemon *d, const struct hyp_event *ev);
 

@@ -18,7 +18,6 @@
 
 #include "daemon.h"
 
-#define STAND_BACK_US    4000
 #define LAST_WORDS_BYTES (64u << 10)
 
 struct domain *dom_find(struct daemon *d, const char *name)
@@ -480,7 +479,7 @@ void dom_event(struct daemon *d, const struct hyp_event *ev)
     switch (ev->kind) {
     case HYP_EV_DEATH:
         if (dom && dom->spare.was_armed)
-            usleep(STAND_BACK_US); /* the fence starts the spare, not we: who has work goes first */
+            daemon_stand_back();
         if (dom)
             dom_died(d, dom, ev->error, ev->at_ns);
         else if (spared)

@@ -14,6 +14,7 @@
 #include "setup.h"
 
 #define SHUTDOWN_WAIT_MS 20000
+#define STAND_BACK_NS    4000000
 #define LOG_BUDGET       4096 /* bytes of one domain's log a turn */
 #define NEWS_BUDGET      64   /* events a turn */
 #define FIXED_FDS        8
@@ -250,6 +251,25 @@ static void serve(struct daemon *d, const struct poll_set *set)
     }
 }
 
+void daemon_stand_back(void)
+{
+    static uint64_t last;
+
+    if (now_ns() - last > 2 * STAND_BACK_NS)
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){.tv_nsec = STAND_BACK_NS}, NULL);
+    last = now_ns();
+}
+
+/* The log of one with a spare ends: a death, most often, whose news is on its way. */
+static bool takeover_begins(const struct daemon *d, const struct poll_set *set)
+{
+    for (nfds_t i = 0; i < set->n; i++)
+        for (int k = 0; set->fds[i].revents & POLLHUP && k < DAEMON_DOMAINS_MAX; k++)
+            if (set->of[i].of == &d->domains[k].log && d->domains[k].spare.was_armed)
+                return true;
+    return false;
+}
+
 static int open_signals(void)
 {
     sigset_t set;
@@ -282,8 +302,11 @@ static void turn(struct daemon *d, struct poll_set *set)
     state_save(d);
     adopt_park(d);
     fill(d, set);
-    if (poll(set->fds, set->n, again ? 0 : poll_timeout(d, now_ms())) > 0)
-        serve(d, set);
+    if (poll(set->fds, set->n, again ? 0 : poll_timeout(d, now_ms())) <= 0)
+        return;
+    if (takeover_begins(d, set))
+        daemon_stand_back();
+    serve(d, set);
 }
 
 int daemon_loop(struct daemon *d, int ready_fd)

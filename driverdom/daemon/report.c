@@ -13,7 +13,6 @@
 #include "daemon.h"
 
 #define HOLDINGS_MAX 512
-#define LINKS_MAX    512
 
 double report_uptime(const struct domain *dom)
 {
@@ -226,120 +225,6 @@ static void add_holdings(struct daemon *d, const struct domain *dom, json_t *inf
     json_object_set_new(info, "peers", peers);
 }
 
-struct fd_words {
-    int fd;
-    const char *what;
-};
-
-/* Descriptors that a domain's process starts with (proto.h, link.h). */
-static const struct fd_words started_with[] = {
-    {1, "log"}, {2, "log"}, {3, "core connection"}, {4, "store connection"}, {5, "log"}, {-1, NULL},
-};
-static const struct fd_words started_with_channel[] = {
-    {1, "log"},
-    {2, "log"},
-    {3, "core connection"},
-    {4, "store connection"},
-    {5, "log"},
-    {LINK_CHANNEL_FD, "channel from the keeper of network interfaces"},
-    {-1, NULL},
-};
-static const struct fd_words in_vhost[] = {
-    {1, "log"}, {2, "log"}, {3, "core connection"}, {4, "store connection"}, {5, "log"},
-    {DOOR_CHANNEL_FD, "channel from bulkheadd"},    {-1, NULL},
-};
-/* Where the NBD door (frontends/door/nbd.c) puts them for nbdkit. */
-static const struct fd_words in_nbdkit[] = {
-    {1, "log"},
-    {2, "log"},
-    {3, "door: listening socket nbd.sock"},
-    {10, "core connection"},
-    {11, "store connection"},
-    {-1, NULL},
-};
-
-/* A link text of /proc/PID/fd in words; NULL: the text itself says it. */
-static const char *fd_in_words(const struct domain *dom, int fd, const char *link)
-{
-    static const struct {
-        const char *begins, *what;
-    } kinds[] = {
-        {"/dev/null", "nothing (/dev/null)"},      {"anon_inode:[io_uring]", "io_uring"},
-        {"anon_inode:[eventpoll]", "epoll"},       {"anon_inode:[eventfd]", "eventfd, private"},
-        {"/memfd:bulkhead-pool", "granted pages"}, {"/memfd:", "memory, private"},
-        {"anon_inode:[timerfd]", "timer"},         {"/dev/net/tun", "TAP device"},
-    };
-    bool nbd = dom->spec.door == POLICY_DOOR_NBD, vhost = dom->spec.door == POLICY_DOOR_VHOST;
-    bool net = dom->spec.cls == POLICY_CLASS_NET || dom->spec.door == POLICY_DOOR_TAP;
-    const struct fd_words *known = nbd     ? in_nbdkit
-                                   : vhost ? in_vhost
-                                   : net   ? started_with_channel
-                                           : started_with;
-
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-        if (!strncmp(link, kinds[i].begins, strlen(kinds[i].begins)))
-            return kinds[i].what;
-    for (const struct fd_words *w = known; w->what; w++)
-        if (w->fd == fd)
-            return w->what;
-    if (!strncmp(link, "pipe:", 5))
-        return nbd ? "doorbell, or nbdkit's own pipe" : "doorbell";
-    if (!strncmp(link, "socket:", 7))
-        return nbd                                  ? "NBD client"
-               : vhost                              ? "VMM's connection, or its listening socket"
-               : dom->spec.cls == POLICY_CLASS_NET ? "socket of the uplink"
-                                                    : "socket";
-    return *link == '/' ? "file" : NULL;
-}
-
-/* A long link text comes cut off. */
-static bool same_path(const char *path, const char *link)
-{
-    size_t n = strlen(link);
-
-    return !strcmp(path, link) || (n >= HYP_LINK_MAX - 8 && !strncmp(path, link, n));
-}
-
-static json_t *describe_fd(struct daemon *d, const struct domain *dom, const char *text)
-{
-    char what[POLICY_PATH_MAX + 32], link[HYP_LINK_MAX];
-    char *end;
-    long fd = strtol(text, &end, 10);
-    const char *words;
-
-    snprintf(link, sizeof(link), "%s", *end ? end + 1 : end);
-    policy_clean_text(link);
-    words = fd_in_words(dom, (int)fd, link);
-    snprintf(what, sizeof(what), "%s", words ? words : link);
-    for (int g = 0; g < DAEMON_DOMAINS_MAX; g++)
-        for (unsigned i = 0; d->domains[g].used && disk_next(&d->domains[g], &i); i++)
-            if (*link == '/' && d->domains[g].split[i].be == dom->domid &&
-                same_path(d->domains[g].spec.disks[i].path, link))
-                snprintf(what, sizeof(what), "disk %s", d->domains[g].spec.disks[i].path);
-    return json_pack("{s:i,s:s,s:s}", "fd", (int)fd, "what", what, "link", link);
-}
-
-static void add_process(struct daemon *d, const struct domain *dom, json_t *info)
-{
-    json_t *namespaces = json_object(), *fds = json_array();
-    char text[HYP_LINK_MAX];
-
-    for (unsigned n = 0;
-         dom->domid && n < LINKS_MAX && !hyp_domain_proc(d->hyp, dom->domid, HYP_PROC_NS, n, text); n++) {
-        char *value = strchr(text, ' ');
-
-        if (!value)
-            continue;
-        *value++ = '\0';
-        json_object_set_new(namespaces, text, json_string(value));
-    }
-    for (unsigned n = 0;
-         dom->domid && n < LINKS_MAX && !hyp_domain_proc(d->hyp, dom->domid, HYP_PROC_FD, n, text); n++)
-        json_array_append_new(fds, describe_fd(d, dom, text));
-    json_object_set_new(info, "namespaces", namespaces);
-    json_object_set_new(info, "fds", fds);
-}
-
 static void add_syscalls(const struct domain *dom, json_t *info)
 {
     json_t *names = json_array();
@@ -378,7 +263,6 @@ json_t *report_info(struct daemon *d, struct domain *dom)
         json_object_set_new(info, "netns", json_string(dom->spec.netns));
     if (dom->spec.door == POLICY_DOOR_NATIVE)
         json_object_set_new(info, "attached", json_boolean(dom->attached));
-    add_process(d, dom, info);
     add_syscalls(dom, info);
     add_holdings(d, dom, info);
     return info;

@@ -84,7 +84,7 @@ static int config(const char *key, const char *value)
     "attach=SOCKET      Attach socket of a guest with a native door.\n" \
     "device=NAME        Serve only this disk, as vda (default: all the guest has).\n" \
     "queues=N           Queues a disk (default: as configured for the guest).\n" \
-    "pool-pages=N       Data pages a queue (default: as configured, else 1024).\n" \
+    "pool-pages=N       Data pages a queue (default: as configured, else 380).\n" \
     "timeout=MS         Patience with a driver domain at start (default: 10000)."
 
 static void dump(void)

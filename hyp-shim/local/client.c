@@ -66,10 +66,14 @@ static int transmit(int sock, const void *packet, size_t bytes, const int *fds, 
 
 /* ------------------------------------------------------------------ events */
 
-static int event_keep(struct local_hyp *h, const struct core_reply *r)
+static int event_keep(struct local_hyp *h, const struct core_reply *r, struct rights *fds)
 {
-    if (h->events_in - h->events_out == CLIENT_EVENTS_MAX)
+    if (h->events_in - h->events_out == CLIENT_EVENTS_MAX) {
+        rights_close(fds);
         return -ENOTCONN; /* a lost death cannot be made good */
+    }
+    h->event_fds[h->events_in % CLIENT_EVENTS_MAX] = fds->n > 0 ? fds->fd[--fds->n] : -1;
+    rights_close(fds);
     h->events[h->events_in++ % CLIENT_EVENTS_MAX] = (struct hyp_event){
         .kind = (enum hyp_event_kind)r->u.event.kind,
         .domid = (domid_t)r->u.event.domid,
@@ -86,8 +90,7 @@ static int take_packet(struct local_hyp *h, struct core_reply *r, struct rights 
 {
     int got = receive(h->core_fd, r, sizeof(*r), fds);
     if (got == 1 && r->op == CORE_OP_NONE) {
-        rights_close(fds);
-        got = event_keep(h, r);
+        got = event_keep(h, r, fds);
         if (got == 0)
             return 2;
     }
@@ -111,13 +114,27 @@ static void wake_clear(struct local_hyp *h)
         h->gone = true;
 }
 
+/* The oldest, and what came along with it. */
+static void event_take(struct local_hyp *h, struct hyp_event *ev)
+{
+    unsigned at = h->events_out++ % CLIENT_EVENTS_MAX;
+    *ev = h->events[at];
+    h->device = ev->device;
+    h->device_fd = h->event_fds[at];
+    if (ev->kind == HYP_EV_DEATH && ev->domid <= LOCAL_DOMID_LAST)
+        h->dead[ev->domid / 64] |= UINT64_C(1) << ev->domid % 64;
+}
+
 static int client_next_event(struct hyp *hyp, struct hyp_event *ev)
 {
     struct local_hyp *h = of(hyp);
     pthread_mutex_lock(&h->lock);
     int got = 0;
+    if (h->device_fd >= 0)
+        close(h->device_fd);
+    h->device_fd = -1;
     if (h->events_in != h->events_out) {
-        *ev = h->events[h->events_out++ % CLIENT_EVENTS_MAX];
+        event_take(h, ev);
         got = 1;
         if (h->events_in == h->events_out)
             wake_clear(h);
@@ -128,7 +145,7 @@ static int client_next_event(struct hyp *hyp, struct hyp_event *ev)
         struct rights fds;
         got = take_packet(h, &r, &fds);
         if (got == 2) {
-            *ev = h->events[h->events_out++ % CLIENT_EVENTS_MAX];
+            event_take(h, ev);
             got = 1;
         } else if (got == 1) { /* a reply that nobody waits for */
             rights_close(&fds);
@@ -225,12 +242,25 @@ static int client_restrict(struct hyp *hyp, uint32_t keep)
 
 static int client_device_acquire(struct hyp *hyp, uint32_t device, int *fd)
 {
+    struct local_hyp *h = of(hyp);
     struct core_call_device call = { .h.op = CORE_OP_DEVICE_ACQUIRE, .domid = hyp_domid(hyp),
                                      .device = device };
-    return call_for_fds(of(hyp), &call.h, sizeof(call), fd, 1);
+    pthread_mutex_lock(&h->lock);
+    bool here = h->device_fd >= 0 && h->device == device;
+    if (here) {
+        *fd = h->device_fd;
+        h->device_fd = -1;
+    }
+    pthread_mutex_unlock(&h->lock);
+    return here ? 0 : call_for_fds(h, &call.h, sizeof(call), fd, 1);
 }
 
 /* ---------------------------------------------------------- event channels */
+
+static bool is_dead(const struct local_hyp *h, domid_t domid)
+{
+    return domid <= LOCAL_DOMID_LAST && h->dead[domid / 64] >> domid % 64 & 1;
+}
 
 static void evtchn_close_port(struct local_hyp *h, uint32_t port)
 {
@@ -255,8 +285,10 @@ static int evtchn_new(struct hyp *hyp, struct core_call_evtchn *call, struct hyp
             evtchn_close_port(h, reply.u.evtchn.port);
     }
     if (err == 0) {
+        if (call->peer <= LOCAL_DOMID_LAST)
+            h->dead[call->peer / 64] &= ~(UINT64_C(1) << call->peer % 64); /* another of that number */
         *ch = (struct local_evtchn){ .c = { &client_ops, fds[0], reply.u.evtchn.port },
-                                     .wr = fds[1], .hyp = h };
+                                     .wr = fds[1], .peer = (domid_t)call->peer, .hyp = h };
         *out = (struct hyp_evtchn *)ch;
     }
     pthread_mutex_unlock(&h->lock);
@@ -296,7 +328,8 @@ static void client_evtchn_close(struct hyp_evtchn *evtchn)
     pthread_mutex_lock(&h->lock);
     close(ch->c.fd);
     close(ch->wr);
-    evtchn_close_port(h, ch->c.port);
+    if (!is_dead(h, ch->peer)) /* else the core has ended it */
+        evtchn_close_port(h, ch->c.port);
     ch->hyp = NULL;
     pthread_mutex_unlock(&h->lock);
 }
@@ -388,18 +421,6 @@ static int client_domain_holding(struct hyp *hyp, domid_t domid, unsigned n, str
     return err;
 }
 
-static int client_domain_proc(struct hyp *hyp, domid_t domid, enum hyp_proc_dir dir, unsigned n, char *out)
-{
-    struct core_call_proc call = { .h.op = CORE_OP_DOMAIN_PROC, .domid = domid, .dir = dir, .n = n };
-    struct core_reply reply;
-    int err = simple_call(of(hyp), &call.h, sizeof(call), &reply);
-    if (err == 0) {
-        memcpy(out, reply.u.link, HYP_LINK_MAX);
-        out[HYP_LINK_MAX - 1] = '\0';
-    }
-    return err;
-}
-
 static int client_device_assign(struct hyp *hyp, domid_t domid, uint32_t device, const char *path,
                                 unsigned flags)
 {
@@ -471,6 +492,9 @@ static void client_close(struct hyp *hyp)
             close(ch->c.fd);
             close(ch->wr);
         }
+    for (; h->events_out != h->events_in; h->events_out++)
+        close_if(h->event_fds[h->events_out % CLIENT_EVENTS_MAX]);
+    close_if(h->device_fd);
     close_if(h->poll_fd);
     close_if(h->wake_fd);
     close_if(h->store_fd);
@@ -516,7 +540,6 @@ const struct hyp_ops client_ops = {
     .domain_info = client_domain_info,
     .domain_next = client_domain_next,
     .domain_holding = client_domain_holding,
-    .domain_proc = client_domain_proc,
     .device_assign = client_device_assign,
     .device_release = client_device_release,
     .end = client_end,
@@ -564,7 +587,7 @@ int hyp_local_open(struct hyp **out, int core_fd, int store_fd)
     h->c.ops = &client_ops;
     h->core_fd = core_fd;
     h->store_fd = store_fd;
-    h->wake_fd = h->poll_fd = -1;
+    h->wake_fd = h->poll_fd = h->device_fd = -1;
     pthread_mutex_init(&h->lock, NULL);
     ignore_sigpipe();
     int err = watch_both(h);

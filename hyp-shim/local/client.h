@@ -90,6 +90,7 @@ struct local_map {
 struct local_evtchn {
     struct hyp_evtchn_common c; /* fd: our end to read                          */
     int wr;
+    domid_t peer;
     struct local_hyp *hyp; /* NULL: unused                                      */
 };
 
@@ -105,6 +106,10 @@ struct local_hyp {
     bool gone;    /* the core hung up                                           */
     uint32_t events_in, events_out;
     struct hyp_event events[CLIENT_EVENTS_MAX];
+    int event_fds[CLIENT_EVENTS_MAX]; /* that came along; -1                    */
+    uint32_t device; /* of the last event taken, and what came along: -1 none   */
+    int device_fd;
+    uint64_t dead[LOCAL_DOMID_LAST / 64 + 1]; /* told so; until it is met again  */
     struct local_pool pools[CORE_POOLS_EACH];
     struct local_evtchn evtchns[CLIENT_EVTCHNS_MAX];
     struct mapped_pool mapped[CLIENT_MAPPED_MAX];

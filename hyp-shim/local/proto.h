@@ -69,7 +69,6 @@ enum core_op {
     CORE_OP_DOMAIN_DESTROY,
     CORE_OP_DOMAIN_INFO,    /* -> info of the first living domain, from domid on */
     CORE_OP_DOMAIN_HOLDING,
-    CORE_OP_DOMAIN_PROC,
     CORE_OP_DEVICE_ASSIGN,
     CORE_OP_DEVICE_RELEASE,
     CORE_OP_PARCEL,         /* -> fds: both ends of the parcel, see hyp_local_adopt() */
@@ -90,7 +89,6 @@ struct core_call_pool        { struct core_call h; uint32_t peer; uint32_t ref; 
 struct core_call_evtchn      { struct core_call h; uint32_t peer; uint32_t port; };
 struct core_call_device      { struct core_call h; uint32_t domid; uint32_t device; };
 struct core_call_domain      { struct core_call h; uint32_t domid; uint32_t n; };
-struct core_call_proc        { struct core_call h; uint32_t domid; uint32_t dir; uint32_t n; uint32_t zero; };
 struct core_call_create      { struct core_call h; struct hyp_domain_config cfg; uint32_t nfds; uint32_t zero; };
 struct core_call_assign      { struct core_call h; uint32_t domid; uint32_t device; uint32_t flags; uint32_t zero; char path[HYP_PATH_MAX]; };
 
@@ -102,8 +100,7 @@ union core_call_any {
     struct core_call_evtchn evtchn;
     struct core_call_device device;
     struct core_call_domain domain;
-    struct core_call_proc proc;
-    struct core_call_create create;
+        struct core_call_create create;
     struct core_call_assign assign;
 };
 
@@ -120,7 +117,6 @@ struct core_reply {
         struct { uint32_t domid; } domain;
         struct hyp_domain_info info;
         struct hyp_holding holding;
-        char link[HYP_LINK_MAX];
         struct { uint32_t kind, domid, device; int32_t error; uint64_t at_ns; } event;
     } u;
 };

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define PAGE 4096u
+#define HUGE_PAGES         512u /* pages of one */
 #define RING_PAGE_REQUESTS 32u
 
 int bench_disk_describe(struct stack *st, const struct bench_options *opt, bool readonly,
@@ -49,11 +50,12 @@ int bench_disk_open(struct stack *st, const char *attach, unsigned queues, unsig
         ring_pages *= 2;
     /* Data, a page of segments for each long request, and the checks' buffers. */
     unsigned pages = (depth + 2) * ((bs + PAGE - 1) / PAGE + 1) + 64;
+    unsigned ring = ring_pages * (1 + RING_PAGE_REQUESTS); /* with the descriptors */
     struct blkfront_options opt = {
         .attach = attach,
         .queues = queues,
         .ring_pages = ring_pages,
-        .pool_pages = (pages + 511) / 512 * 512,
+        .pool_pages = (pages + ring + HUGE_PAGES - 1) / HUGE_PAGES * HUGE_PAGES - ring,
     };
     int error = blkfront_open(out, &opt, st->error, sizeof(st->error));
     if (error)

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include "hugepages.h"
 #include "options.h"
 #include "restart_guest.h"
 #include "stack.h"
@@ -63,7 +64,10 @@ struct restart {
     unsigned npoints;
     struct restart_point point[RESTART_POINTS_MAX];
     char disk_place[32];                   /* kind of file system                 */
+    struct hugepages huge;                 /* that were reserved for the guests   */
+    bool in_huge;                          /* there are enough for them           */
 };
+#define RESTART_HUGE_EACH 4u               /* of 2 MiB, a guest                   */
 
 /* How the driver domain is, by `list` and `info`. */
 struct restart_look {

@@ -134,6 +134,7 @@ static void report_json(const struct restart *r)
     for (unsigned i = 0; i < r->witness.ncauses; i++)
         json_object_set_new(causes, r->witness.cause[i].text, json_integer(r->witness.cause[i].n));
     json_object_set_new(all, "causes", causes);
+    json_object_set_new(all, "huge_pages", json_boolean(r->in_huge));
     json_object_set_new(all, "recovered", json_integer(r->witness.recovered));
     if (r->opt->net)
         json_object_set_new(all, "dropped", json_integer((json_int_t)sum.dropped));

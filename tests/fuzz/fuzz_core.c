@@ -143,8 +143,8 @@ static void likely_call(struct input *in, int sock)
         [CORE_OP_DEVICE_ACQUIRE] = sizeof(c.device), [CORE_OP_DOMAIN_CREATE] = sizeof(c.create),
         [CORE_OP_DOMAIN_UNPAUSE] = sizeof(c.domain), [CORE_OP_DOMAIN_STOP] = sizeof(c.domain),
         [CORE_OP_DOMAIN_DESTROY] = sizeof(c.domain), [CORE_OP_DOMAIN_INFO] = sizeof(c.domain),
-        [CORE_OP_DOMAIN_HOLDING] = sizeof(c.domain), [CORE_OP_DOMAIN_PROC] = sizeof(c.proc),
-        [CORE_OP_DEVICE_ASSIGN] = sizeof(c.assign), [CORE_OP_DEVICE_RELEASE] = sizeof(c.device),
+        [CORE_OP_DOMAIN_HOLDING] = sizeof(c.domain), [CORE_OP_DEVICE_ASSIGN] = sizeof(c.assign),
+        [CORE_OP_DEVICE_RELEASE] = sizeof(c.device),
     };
     /* As the seeds know them; new ones come last. */
     static const uint8_t ops[] = {
@@ -152,7 +152,7 @@ static void likely_call(struct input *in, int sock)
         CORE_OP_POOL_REGRANT, CORE_OP_POOL_END, CORE_OP_POOL_MAP, CORE_OP_POOL_UNMAP,
         CORE_OP_EVTCHN_ALLOC, CORE_OP_EVTCHN_BIND, CORE_OP_EVTCHN_CLOSE, CORE_OP_DEVICE_ACQUIRE,
         CORE_OP_DOMAIN_CREATE, CORE_OP_DOMAIN_UNPAUSE, CORE_OP_DOMAIN_STOP, CORE_OP_DOMAIN_DESTROY,
-        CORE_OP_DOMAIN_INFO, CORE_OP_DOMAIN_HOLDING, CORE_OP_DOMAIN_PROC, CORE_OP_DEVICE_ASSIGN,
+        CORE_OP_DOMAIN_INFO, CORE_OP_DOMAIN_HOLDING, CORE_OP_COUNT, CORE_OP_DEVICE_ASSIGN,
         CORE_OP_DEVICE_RELEASE, CORE_OP_COUNT, CORE_OP_POOL_SHARE, CORE_OP_STORE_CONNECT,
         CORE_OP_PARCEL, CORE_OP_END,
     };
@@ -174,11 +174,6 @@ static void likely_call(struct input *in, int sock)
         c.create.cfg.class_id = byte(in);
         c.create.cfg.name[0] = (char)byte(in);
         c.create.cfg.grant_pages = 100;
-        break;
-    case CORE_OP_DOMAIN_PROC:
-        c.proc.domid = some_domid(in);
-        c.proc.dir = byte(in) & 3;
-        c.proc.n = word(in);
         break;
     case CORE_OP_DEVICE_ASSIGN:
         c.assign.domid = some_domid(in);

@@ -241,11 +241,12 @@ static const char *store_told(const char *line)
 
 /* ------------------------------------------------------------------------ jail */
 
-static void link_of(const char *pid, const char *ns, char out[HYP_LINK_MAX])
+#define LINK_MAX_BYTES 64
+static void link_of(const char *pid, const char *ns, char out[LINK_MAX_BYTES])
 {
     char path[64];
     snprintf(path, sizeof(path), "/proc/%s/ns/%s", pid, ns);
-    ssize_t n = readlink(path, out, HYP_LINK_MAX - 1);
+    ssize_t n = readlink(path, out, LINK_MAX_BYTES - 1);
     assert_true(n > 0);
     out[n] = '\0';
 }
@@ -256,18 +257,13 @@ static void namespaces_are_its_own(void **state)
     struct guest g = new_driver();
     assert_int_equal(number(ask(&g, "entries /")), 0); /* it runs: its namespaces are final */
     static const char *const own[] = { "user", "pid", "mnt", "net", "ipc", "uts", "cgroup" };
-    unsigned seen = 0;
-    char link[HYP_LINK_MAX], ours[HYP_LINK_MAX];
-    for (unsigned n = 0; hyp_domain_proc(rig.toolstack, g.domid, HYP_PROC_NS, n, link) == 0; n++)
-        for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-            size_t length = strlen(own[i]);
-            if (strncmp(link, own[i], length) != 0 || link[length] != ' ')
-                continue;
-            link_of("self", own[i], ours);
-            assert_string_not_equal(link + length + 1, ours);
-            seen |= 1u << i;
-        }
-    assert_int_equal(seen, 0x7f);
+    char theirs[LINK_MAX_BYTES], ours[LINK_MAX_BYTES], pid[16];
+    snprintf(pid, sizeof(pid), "%d", g.pid);
+    for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        link_of(pid, own[i], theirs);
+        link_of("self", own[i], ours);
+        assert_string_not_equal(theirs, ours);
+    }
     assert_int_equal(number(ask(&g, "escape pid")), 1);
     assert_int_equal(number(ask(&g, "escape parent")), 0);
     end(&g);
@@ -330,7 +326,7 @@ static void store_has_no_privilege(void **state)
     char line[32];
     assert_true(read(rig.store, line, sizeof(line)) > 0);
     check_powerless(info.pid, LOCAL_DOMID_STORE);
-    char theirs[HYP_LINK_MAX], ours[HYP_LINK_MAX], pid[16];
+    char theirs[LINK_MAX_BYTES], ours[LINK_MAX_BYTES], pid[16];
     snprintf(pid, sizeof(pid), "%d", info.pid);
     link_of(pid, "user", theirs);
     link_of("self", "user", ours);

@@ -559,6 +559,57 @@ static void what_ends_with_its_process_is_unlocked_at_its_death(void **state)
     core_close(&released);
 }
 
+/* The next event and what came along, or -1. */
+static uint32_t event_with(int sock, struct core_reply *r, int *fd)
+{
+    int fds[HYP_FDS_MAX];
+    unsigned n = 0;
+    *fd = -1;
+    rig_turn();
+    if (!rig_receive(sock, r, fds, &n))
+        return 0;
+    assert_true(n <= 1 && r->nfds == n);
+    if (n > 0)
+        *fd = fds[0];
+    return r->u.event.kind;
+}
+
+/* The spare has asked: the death of the one that has it is all that it waits for. */
+static void who_waits_has_it_when_the_owner_is_dead(void **state)
+{
+    (void)state;
+    struct dom active = start(HYP_CLASS_BLK), spare = start(HYP_CLASS_BLK), late = start(HYP_CLASS_BLK);
+    struct core_reply r;
+    int fd, got = -1;
+    assert_int_equal(simple(rig.toolstack, CORE_OP_HELLO), 0);
+    assert_int_equal(assign(active.domid, 1, "/shared"), 0);
+    rig_turn();
+    assert_int_equal(event_with(active.sock, &r, &fd), HYP_EV_DEVICE);
+    assert_int_equal(fd, -1); /* it has not asked yet */
+    assert_int_equal(take(&active, 1, &got), 0);
+    assert_int_equal(assign(spare.domid, 2, "/shared"), 0);
+    assert_int_equal(acquire(&spare, 2), -EAGAIN);
+    assert_int_equal(assign(late.domid, 3, "/shared"), 0);
+    rig_turn();
+    assert_int_equal(event_with(spare.sock, &r, &fd), 0); /* the control: the owner lives */
+    finish(&active);
+    assert_int_equal(event_with(spare.sock, &r, &fd), HYP_EV_DEVICE);
+    assert_int_equal(r.u.event.device, 2);
+    assert_true(fd >= 0);
+    assert_false(is_free(fd)); /* and locked */
+    assert_int_equal(acquire(&spare, 2), -ENOENT); /* it has it */
+    assert_int_equal(event_with(late.sock, &r, &got), 0);
+    assert_int_equal(acquire(&late, 3), -EAGAIN);
+    core_close(&fd);
+    finish(&spare);
+    do
+        assert_int_not_equal(event_with(late.sock, &r, &fd), 0);
+    while (r.u.event.kind != HYP_EV_DEVICE);
+    assert_int_equal(r.u.event.device, 3);
+    core_close(&fd);
+    finish(&late);
+}
+
 static void a_device_is_taken_once(void **state)
 {
     (void)state;
@@ -1066,13 +1117,13 @@ static void what_happened_meanwhile_is_told_to_the_next(void **state)
     assert_int_equal(r.u.event.domid, b.domid);
     assert_int_equal(event(rig.toolstack, &r), HYP_EV_READY);
     assert_int_equal(r.u.event.domid, e.domid);
+    assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEATH);
+    assert_int_equal(r.u.event.domid, c.domid);
+    assert_int_equal(r.u.event.error, 9);
     assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEVICE);
     assert_int_equal(r.u.event.domid, b.domid);
     assert_int_equal(r.u.event.device, 1);
     assert_int_equal(r.u.event.error, 0);
-    assert_int_equal(event(rig.toolstack, &r), HYP_EV_DEATH);
-    assert_int_equal(r.u.event.domid, c.domid);
-    assert_int_equal(r.u.event.error, 9);
     assert_int_equal(event(rig.toolstack, &r), 0);
     assert_int_equal(assign(e.domid, 5, "/ok"), -EEXIST); /* its opener still waits */
     assert_int_equal(acquire(&b, 1), 0);
@@ -1214,6 +1265,7 @@ int main(void)
         WITH_CORE(a_channel_ends_with_either_side),
         WITH_CORE(a_device_is_taken_once),
         WITH_CORE(what_ends_with_its_process_is_unlocked_at_its_death),
+        WITH_CORE(who_waits_has_it_when_the_owner_is_dead),
         WITH_CORE(a_failed_open_is_told_and_forgotten),
         WITH_CORE(domids_come_back_late),
         WITH_CORE(the_table_may_be_full),

@@ -90,7 +90,8 @@ struct blkfront_options {
     const char *device;  /* target name in the guest's XML, "vda"; NULL: the only one */
     unsigned queues;     /* 0: as configured; never more than the backend has     */
     unsigned ring_pages; /* power of two, at most 16; 0: 4 (128 requests a queue) */
-    unsigned pool_pages; /* data pages a queue; 0: as configured, else 512        */
+    unsigned pool_pages; /* data pages a queue; 0: as configured, else 380, which with
+                            the ring and its descriptors fill a huge page          */
     enum blkfront_grants grants;
     int timeout_ms;      /* for the first connection; 0: 10,000                   */
     /* Called by the library's thread, which it must not hold up; may not close

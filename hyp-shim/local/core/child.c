@@ -355,7 +355,7 @@ static int device_claim(const char *path, int flags)
  * Looks before it opens: opening some things has effects, or waits for ever.  No
  * signal has a handler here: a lock is waited for until it comes.
  *
- * *by_threads: all that is done to this file is done by threads of the process
+ * OPENER_BY_THREADS: all that is done to this file is done by threads of the process
  * that has it, before they end: reads and writes of the page cache of a local
  * file system, io_uring's workers included, which are threads of the process.
  * Nothing of it is left when the process is dead, although the kernel keeps the
@@ -363,7 +363,7 @@ static int device_claim(const char *path, int flags)
  * one).  Not so direct I/O, block devices, and file systems that ask someone else
  * (FUSE, NFS): there only the end of the description proves it.
  */
-static int device_open(const struct core_call_assign *how, bool *by_threads)
+static int device_open(const struct core_call_assign *how, int32_t *kind)
 {
     struct stat st;
     struct statfs fs;
@@ -374,14 +374,15 @@ static int device_open(const struct core_call_assign *how, bool *by_threads)
         return -ENOTBLK;
     bool rdonly = how->flags & HYP_DEVICE_RDONLY;
     int flags = O_CLOEXEC | (rdonly ? O_RDONLY : O_RDWR) | (how->flags & HYP_DEVICE_DIRECT ? O_DIRECT : 0);
-    *by_threads = S_ISREG(st.st_mode) && !(flags & O_DIRECT) && (fs.f_type == EXT4_SUPER_MAGIC ||
-                  fs.f_type == XFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC);
+    if (S_ISREG(st.st_mode) && !(flags & O_DIRECT) &&
+        (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC))
+        *kind = OPENER_BY_THREADS;
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
     if (S_ISBLK(st.st_mode) && !rdonly)
         return device_claim(path, flags);
     int fd = open(path, flags);
-    return fd < 0 || flock(fd, LOCK_EX) < 0 ? -errno : fd;
+    return fd < 0 ? -errno : fd;
 }
 
 _Noreturn void child_open_device(const void *assign, int sock)
@@ -389,8 +390,15 @@ _Noreturn void child_open_device(const void *assign, int sock)
     if (dup2(sock, STDIN_FILENO) < 0 || close_range(1, ~0u, 0) < 0 ||
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         _exit(126); /* the core takes it for an I/O error */
-    bool by_threads = false;
-    int fd = device_open(assign, &by_threads);
-    const int32_t error = fd < 0 ? fd : by_threads;
-    _exit(rights_send(STDIN_FILENO, &error, sizeof(error), &fd, fd >= 0) < 0);
+    int32_t said = 0;
+    bool sent = false;
+    int fd = device_open(assign, &said);
+    /* The core may lock this one too, the lock being the description's, and does so when
+     * the owner before is dead: nobody needs this process to wake then. */
+    const struct sched_param idle = { .sched_priority = 0 };
+    if (fd >= 0 && said && flock(fd, LOCK_EX | LOCK_NB) < 0)
+        sent = rights_send(STDIN_FILENO, &said, sizeof(said), &fd, 1) == 0 &&
+               sched_setscheduler(0, SCHED_IDLE, &idle) == 0;
+    said = fd < 0 ? fd : flock(fd, LOCK_EX) < 0 ? -errno : said | OPENER_LOCKED;
+    _exit(rights_send(STDIN_FILENO, &said, sizeof(said), &fd, fd >= 0 && !sent) < 0);
 }

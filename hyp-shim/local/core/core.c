@@ -38,7 +38,6 @@ static const struct {
     [CORE_OP_DOMAIN_DESTROY] = { domain_call_order, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
     [CORE_OP_DOMAIN_INFO]    = { inspect_call_info, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
     [CORE_OP_DOMAIN_HOLDING] = { inspect_call_holding, sizeof(struct core_call_domain), HYP_MAY_CONTROL },
-    [CORE_OP_DOMAIN_PROC]    = { inspect_call_proc, sizeof(struct core_call_proc), HYP_MAY_CONTROL },
     [CORE_OP_DEVICE_ASSIGN]  = { device_call_assign, sizeof(struct core_call_assign), HYP_MAY_CONTROL },
     [CORE_OP_DEVICE_RELEASE] = { device_call_release, sizeof(struct core_call_device), HYP_MAY_CONTROL },
     [CORE_OP_PARCEL]         = { toolstack_call_parcel, sizeof(struct core_call), HYP_MAY_CONTROL },
@@ -157,10 +156,11 @@ static void unclog(struct core *core, struct domain *d)
  * Events are state, not messages: bits that say what a domain has still to be
  * told.  So a domain that does not read costs nothing but its own slot.
  */
-static bool send_event(struct core *core, struct domain *to, struct hyp_event ev)
+static bool send_event(struct core *core, struct domain *to, struct hyp_event ev, const int *fd)
 {
-    const struct core_reply event = { .u.event = { ev.kind, ev.domid, ev.device, ev.error, ev.at_ns } };
-    return send_or_clog(core, to, &event, NULL) == 0;
+    const struct core_reply event = { .u.event = { ev.kind, ev.domid, ev.device, ev.error, ev.at_ns },
+                                      .nfds = fd != NULL };
+    return send_or_clog(core, to, &event, fd) == 0;
 }
 
 static void tell_news(struct core *core, struct domain *to)
@@ -168,31 +168,32 @@ static void tell_news(struct core *core, struct domain *to)
     bool toolstack = to == core->domains;
     size_t slot = domain_slot(core, to);
     if (to->stop_event) {
-        if (!send_event(core, to, (struct hyp_event){ HYP_EV_STOP, to->domid, 0, 0, core_now() }))
+        if (!send_event(core, to, (struct hyp_event){ HYP_EV_STOP, to->domid, 0, 0, core_now() }, NULL))
             return;
         to->stop_event = false;
     }
     EACH(d, core->domains) {
         if (!d->ready_event || !toolstack)
             continue;
-        if (!send_event(core, to, (struct hyp_event){ HYP_EV_READY, d->domid, 0, 0, d->at_ns }))
+        if (!send_event(core, to, (struct hyp_event){ HYP_EV_READY, d->domid, 0, 0, d->at_ns }, NULL))
             return;
         d->ready_event = false;
-    }
-    struct device *dev;
-    while ((dev = device_event(core, to))) {
-        if (!send_event(core, to, (struct hyp_event){ HYP_EV_DEVICE, dev->owner->domid, dev->number,
-                                                      dev->error, dev->at_ns }))
-            return;
-        device_event_sent(core, dev, to);
     }
     EACH(d, core->domains) {
         if (d->state != DOMAIN_DEAD || !d->tell[slot])
             continue;
         if (!send_event(core, to, (struct hyp_event){ HYP_EV_DEATH, d->domid, 0,
-                                                      toolstack ? d->wait_status : 0, d->at_ns }))
+                                                      toolstack ? d->wait_status : 0, d->at_ns }, NULL))
             return;
         d->tell[slot] = false;
+    }
+    struct device *dev;
+    while ((dev = device_event(core, to))) {
+        if (!send_event(core, to, (struct hyp_event){ HYP_EV_DEVICE, dev->owner->domid, dev->number,
+                                                      dev->error, dev->at_ns },
+                        !toolstack && dev->wanted ? &dev->fd : NULL))
+            return;
+        device_event_sent(core, dev, to);
     }
     to->news = false;
 }
@@ -327,9 +328,11 @@ int core_turn(struct core *core, int timeout_ms)
     if (core->poll[POLL_ADOPT].revents)
         toolstack_adopt(core);
     helper_reap(core);
-    EACH(d, core->domains)
-        if (may_be_told(d))
-            tell_news(core, d);
+    do /* deaths first: who hears of one has more to do than who gets a device by it */
+        for (unsigned i = 1; i <= CORE_DOMAINS_MAX; i++) /* the toolstack last */
+            if (may_be_told(&core->domains[i % CORE_DOMAINS_MAX]))
+                tell_news(core, &core->domains[i % CORE_DOMAINS_MAX]);
+    while (device_pass_fences(core));
     core->sweep_due = domain_sweep(core, n == 0 || core->turn % SWEEP_TURNS == 0);
     return core->over;
 }
@@ -343,7 +346,7 @@ int core_init(struct core *core, const struct core_config *config)
     EACH(d, core->domains)
         d->sock = d->pidfd = d->launch_sock = d->namespaces[0] = d->namespaces[1] = -1;
     EACH(dev, core->devices)
-        dev->sock = dev->pidfd = -1;
+        dev->sock = dev->pidfd = dev->fd = -1;
     core->store_control = core->parcel[0] = core->parcel[1] = -1;
     int error = toolstack_init(core, config);
     if (error)

@@ -131,11 +131,14 @@ struct device {
     struct domain *owner;
     uint32_t number;
     bool rdonly;
+    bool by_threads; /* its fence is the death of its owner: child.c           */
+    bool wanted; /* the owner asked: it gets the descriptor with the event     */
     bool tell_owner, tell_toolstack;
-    int sock;    /* OPENING: to the opener.  OPEN: what the opener sent is still in
-                  * there.  ACQUIRED: a copy, to be unlocked at the owner's death; -1:
-                  * no table but the owner's has the device                     */
+    int sock;    /* OPENING: to the opener                                     */
     int pidfd;   /* OPENING: the opener, to kill it; a copy of the helper's    */
+    int fd;      /* OPENING and by_threads: it still waits for its lock. OPEN: what
+                  * was opened.  ACQUIRED: a copy, if by_threads, to be unlocked at the
+                  * owner's death; else no table but the owner's has it        */
     int error;
     uint64_t at_ns; /* when that was known                                     */
 };
@@ -200,7 +203,7 @@ struct core {
     unsigned pools_end, evtchns_end;         /* no entry in use from here on   */
     unsigned nhelpers;
     unsigned turn;                           /* rotates who is served first    */
-    bool sweep_due;
+    bool sweep_due, fences_due;
     domid_t last_domid;
 
     uint64_t stats[REFUSED_COUNT];
@@ -299,8 +302,10 @@ void evtchn_domain_died(struct core *core, struct domain *d);
 call_handler device_call_acquire, device_call_assign, device_call_release;
 /* The opener of that device said something, or ended. */
 void device_opened(struct core *core, struct device *dev);
-/* Unlocks what may be; frees what is left once everyone was told. */
+/* Frees what need not be unlocked first; told: everyone was, and all of it goes. */
 void device_domain_died(struct core *core, struct domain *d, bool told);
+/* Unlocks what the dead had, where their death is the fence.  True: someone waited for it. */
+bool device_pass_fences(struct core *core);
 /* The next event about a device for that domain; sent() when it was sent. */
 struct device *device_event(struct core *core, const struct domain *to);
 void device_event_sent(struct core *core, struct device *dev, const struct domain *to);
@@ -311,7 +316,7 @@ void helper_reap(struct core *core);
 
 /* ----------------------------------------------------------------- inspect.c */
 
-call_handler inspect_call_info, inspect_call_holding, inspect_call_proc;
+call_handler inspect_call_info, inspect_call_holding;
 
 /* ----------------------------------------------------------------- classes.c */
 
@@ -353,13 +358,16 @@ struct core_process_ops {
     int (*kill)(int pidfd);
     /* 1 ended, with its wait status; 0 still there. */
     int (*reap)(int pidfd, int *status);
-    /* A process that opens a device; through *sock it sends an int32_t: 0 with
-     * the descriptor, or a negative errno. */
+    /* A process that opens a device; through *sock it sends an int32_t, OPENER_* bits or
+     * a negative errno, and once the descriptor: without OPENER_LOCKED there is more to
+     * come. */
     int (*open_device)(const struct core_call_assign *how, int *sock, int *pidfd);
     /* A process that closes fd in our table. */
     int (*close_slow)(int fd, int *pidfd);
 };
 extern const struct core_process_ops core_processes;
+#define OPENER_LOCKED     1 /* it has its lock                                 */
+#define OPENER_BY_THREADS 2 /* see child.c                                     */
 
 /* From a child that is not yet its program: it failed in that step.  Or, with
  * LAUNCH_MAP: write my uid and gid maps and send this back. */

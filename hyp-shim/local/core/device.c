@@ -6,9 +6,9 @@
  * Each assignment is a fresh open by a process of its own, which then takes a
  * lock on it that belongs to that open alone: the fence.  The kernel drops a
  * dead owner's lock when its last I/O is done, not before.  A file system that
- * hangs, hangs the opener.  What it sends stays in the socket until the owner
- * asks for it; then it passes through, and the core's copy is closed by a
- * process of its own too, because closing can wait for the file system.
+ * hangs, hangs the opener.  What it opened waits here until the owner asks for it,
+ * or goes to an owner that has asked already; the core's copy is closed by a process
+ * of its own too, because closing can wait for the file system.
  */
 #include "core.h"
 
@@ -56,10 +56,11 @@ static void device_free(struct core *core, struct device *dev)
     if (dev->state == DEVICE_OPENING)
         core->ops->kill(dev->pidfd);
     core_close(&dev->pidfd);
-    helper_close(core, &dev->sock);
+    helper_close(core, &dev->sock); /* a descriptor may still be in there */
+    helper_close(core, &dev->fd);
     dev->owner->devices--;
     memset(dev, 0, sizeof(*dev));
-    dev->sock = dev->pidfd = -1;
+    dev->sock = dev->pidfd = dev->fd = -1;
 }
 
 static struct device *device_new(struct core *core)
@@ -70,32 +71,58 @@ static struct device *device_new(struct core *core)
     return NULL;
 }
 
-void device_domain_died(struct core *core, struct domain *d, bool told)
-{
-    EACH(dev, core->devices) {
-        if (dev->state == DEVICE_FREE || dev->owner != d)
-            continue;
-        if (dev->state == DEVICE_ACQUIRED && dev->sock >= 0 && !told)
-            flock(dev->sock, LOCK_UN); /* the fence is passed: child.c says why */
-        else
-            device_free(core, dev);
-    }
-}
-
 /* --------------------------------------------------------------------- opening */
+
+static void decided(struct core *core, struct device *dev, int error)
+{
+    dev->at_ns = core_now();
+    dev->error = error;
+    dev->state = error ? DEVICE_FAILED : DEVICE_OPEN;
+    dev->tell_owner = error == 0;
+    core->domains[0].news = dev->owner->news = dev->tell_toolstack = true;
+    core_close(&dev->pidfd);
+    core_close(&dev->sock);
+}
 
 void device_opened(struct core *core, struct device *dev)
 {
-    int32_t error;
-    ssize_t n = recv(dev->sock, &error, sizeof(error), MSG_DONTWAIT | MSG_PEEK);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    int32_t said;
+    struct rights got;
+    int flags;
+    ssize_t n = rights_receive(dev->sock, &said, sizeof(said), &got, 1, &flags);
+    if (n == -EAGAIN || n == -EINTR)
         return;
-    dev->at_ns = core_now();
-    dev->error = n != (ssize_t)sizeof(error) ? -EIO : error < 0 ? error : 0;
-    dev->state = dev->error ? DEVICE_FAILED : DEVICE_OPEN;
-    core_close(&dev->pidfd);
-    dev->tell_owner = dev->error == 0;
-    core->domains[0].news = dev->owner->news = dev->tell_toolstack = true;
+    if (got.n == 1) {
+        dev->fd = got.fd[0];
+        dev->by_threads = said & OPENER_BY_THREADS;
+    }
+    if (n != (ssize_t)sizeof(said) || said < 0 || (said & OPENER_LOCKED))
+        decided(core, dev, n != (ssize_t)sizeof(said) ? -EIO : said < 0 ? said : dev->fd < 0 ? -EMFILE : 0);
+}
+
+void device_domain_died(struct core *core, struct domain *d, bool told)
+{
+    EACH(dev, core->devices)
+        if (dev->state != DEVICE_FREE && dev->owner == d &&
+            (told || dev->state != DEVICE_ACQUIRED || !dev->by_threads))
+            device_free(core, dev);
+    core->fences_due = true;
+}
+
+bool device_pass_fences(struct core *core)
+{
+    bool given = false;
+    EACH_OF(dev, core->devices, core->fences_due ? CORE_DEVICES_MAX : 0)
+        if (dev->state == DEVICE_ACQUIRED && dev->by_threads && dev->owner->state == DOMAIN_DEAD)
+            dev->by_threads = flock(dev->fd, LOCK_UN) < 0; /* child.c says why */
+    /* Who waits for such a lock has it now, and need not wait for its opener to wake. */
+    EACH_OF(dev, core->devices, core->fences_due ? CORE_DEVICES_MAX : 0)
+        if (dev->state == DEVICE_OPENING && dev->by_threads && flock(dev->fd, LOCK_EX | LOCK_NB) == 0) {
+            decided(core, dev, 0);
+            given = true;
+        }
+    core->fences_due = false;
+    return given;
 }
 
 struct device *device_event(struct core *core, const struct domain *to)
@@ -111,6 +138,9 @@ void device_event_sent(struct core *core, struct device *dev, const struct domai
 {
     if (to != core->domains) {
         dev->tell_owner = false;
+        if (dev->wanted && !dev->by_threads)
+            helper_close(core, &dev->fd);
+        dev->state = dev->wanted ? DEVICE_ACQUIRED : DEVICE_OPEN;
         return;
     }
     dev->tell_toolstack = false;
@@ -141,7 +171,7 @@ int device_call_assign(struct core *core, struct call *call)
     if (error)
         return error;
     *dev = (struct device){ .state = DEVICE_OPENING, .owner = owner, .number = in->device,
-                            .rdonly = in->flags & HYP_DEVICE_RDONLY, .sock = sock,
+                            .rdonly = in->flags & HYP_DEVICE_RDONLY, .sock = sock, .fd = -1,
                             .pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 0) };
     core->helpers[core->nhelpers++] = pidfd;
     owner->devices++;
@@ -169,18 +199,16 @@ int device_call_acquire(struct core *core, struct call *call)
     struct device *dev = device_find(core, call->from, in->device);
     if (!dev || dev->state == DEVICE_FAILED || dev->state == DEVICE_ACQUIRED)
         return core_refuse(core, call, REFUSED_DEVICE);
-    if (dev->state == DEVICE_OPENING)
-        return -EAGAIN;
-    int32_t by_threads;
-    struct rights got;
-    int flags;
-    ssize_t n = rights_receive(dev->sock, &by_threads, sizeof(by_threads), &got, 1, &flags);
-    if (n < 0 || got.n != 1)
-        return n < 0 ? (int)n : -EMFILE; /* our table was full: the open is lost */
-    core_attach(&call->out, got.fd[0]);
-    core_close(&dev->sock);
-    dev->sock = by_threads ? fcntl(got.fd[0], F_DUPFD_CLOEXEC, 0) : -1; /* to unlock it; else it does */
-    call->out.slow = dev->sock < 0; /* else ours is never the last */
+    dev->wanted = true;
+    if (dev->state == DEVICE_OPENING || dev->tell_owner)
+        return -EAGAIN; /* it comes with the event */
+    int fd = dev->by_threads ? fcntl(dev->fd, F_DUPFD_CLOEXEC, 0) : dev->fd;
+    if (fd < 0)
+        return -errno;
+    core_attach(&call->out, fd);
+    if (!dev->by_threads)
+        dev->fd = -1;
+    call->out.slow = !dev->by_threads; /* else ours is never the last */
     dev->state = DEVICE_ACQUIRED;
     call->costly = true;
     return 0;

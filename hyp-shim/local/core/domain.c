@@ -193,8 +193,7 @@ bool domain_sweep(struct core *core, bool quiet)
 int domain_call_hello(struct core *core, struct call *call)
 {
     (void)core;
-    call->from->greeted = true;
-    call->from->news = true;
+    call->from->greeted = call->from->news = true;
     call->out.reply.u.hello.version = CORE_PROTO_VERSION;
     call->out.reply.u.hello.domid = call->from->domid;
     return 0;

@@ -59,8 +59,7 @@ int evtchn_call_alloc(struct core *core, struct call *call)
         return core_refuse(core, call, REFUSED_FULL);
     int ends[4] = { -1, -1, -1, -1 }, *ours = ends, *theirs = ends + 2; /* what we read, what they read */
     int error = pipe_open(ours);
-    if (error == 0)
-        error = pipe_open(theirs);
+    error = error ? error : pipe_open(theirs);
     if (error) {
         EACH(fd, ends)
             core_close(fd);

@@ -2,9 +2,6 @@
 /* What the toolstack may ask about a domain, for `bulkhead info`. */
 #include "core.h"
 
-#include <dirent.h>
-#include <sys/syscall.h>
-
 /* Of the living domain with the lowest domid from that one on. */
 int inspect_call_info(struct core *core, struct call *call)
 {
@@ -77,50 +74,4 @@ int inspect_call_holding(struct core *core, struct call *call)
             return 0;
     memset(out, 0, sizeof(*out));
     return -ENOENT;
-}
-
-/* ----------------------------------------------------------------- /proc links */
-
-/* The name of the n-th entry that is neither "." nor "..". */
-static int entry_name(int dir, uint32_t n, char name[256])
-{
-    _Alignas(struct dirent64) char buf[2048]; /* readdir() would need a heap */
-    for (long got; (got = syscall(SYS_getdents64, dir, buf, sizeof(buf))) > 0;)
-        for (long at = 0; at < got;) {
-            const struct dirent64 *e = (const void *)(buf + at);
-            at += e->d_reclen;
-            if (e->d_name[0] == '.' || n-- > 0)
-                continue;
-            snprintf(name, 256, "%s", e->d_name);
-            return 0;
-        }
-    return -ENOENT; /* also when its process just ended */
-}
-
-int inspect_call_proc(struct core *core, struct call *call)
-{
-    const struct core_call_proc *in = &call->in->proc;
-    if (in->zero != 0 || (in->dir != HYP_PROC_FD && in->dir != HYP_PROC_NS))
-        return core_refuse(core, call, REFUSED_FIELD);
-    const struct domain *d = domain_find(core, in->domid);
-    if (!d)
-        return core_refuse(core, call, REFUSED_DOMID);
-    if (d->pid == 0)
-        return -ESRCH;
-    char path[64], name[256], target[HYP_LINK_MAX];
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)d->pid, in->dir == HYP_PROC_FD ? "fd" : "ns");
-    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return errno == ENOENT ? -ESRCH : -errno;
-    int error = entry_name(dir, in->n, name);
-    ssize_t n = error ? 0 : readlinkat(dir, name, target, sizeof(target) - 1);
-    if (n < 0)
-        error = -errno;
-    close(dir);
-    if (error)
-        return error;
-    target[n] = '\0';
-    /* A path that is too long ends early. */
-    snprintf(call->out.reply.u.link, HYP_LINK_MAX, "%.20s %.*s", name, HYP_LINK_MAX - 22, target);
-    return 0;
 }

@@ -16,6 +16,7 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,6 +27,8 @@ static pid_t spawn(uint64_t flags, int *pidfd)
     struct clone_args args = { .flags = flags | CLONE_PIDFD, .pidfd = (uintptr_t)pidfd,
                                .exit_signal = SIGCHLD };
     pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    if (pid == 0)
+        setpriority(PRIO_PROCESS, 0, 0); /* not the core's own */
     return pid < 0 ? -errno : pid;
 }
 

@@ -18,6 +18,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#define CORE_NICE (-10)
+
 static struct core core;
 
 int main(int argc, char **argv)
@@ -47,6 +49,7 @@ int main(int argc, char **argv)
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
+    setpriority(PRIO_PROCESS, 0, CORE_NICE); /* everyone waits for its turns, which are short */
     bool adopts = fcntl(CORE_ADOPT_FD, F_GETFD) >= 0;
     const struct core_config config = { CORE_TOOLSTACK_FD, adopts ? CORE_ADOPT_FD : -1, argv[1],
                                         &core_processes };

@@ -172,8 +172,7 @@ int pool_call_create(struct core *core, struct call *call)
     d->pools++;
     d->grant_pages += pages;
     int error = memory_open(p, !(in->flags & CORE_POOL_SMALL));
-    if (error == 0)
-        error = give(&call->out, p, false);
+    error = error ? error : give(&call->out, p, false);
     if (error) {
         pool_free(core, p);
         return error;

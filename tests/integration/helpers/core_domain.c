@@ -158,6 +158,17 @@ static int next_event(char *answer, size_t room)
     return got == 1 ? 0 : -ETIME;
 }
 
+/* One that was asked for before comes along with its event. */
+static int acquire(uint32_t device)
+{
+    struct hyp_event ev;
+    int result = hyp_device_acquire(hyp, device, &device_fd);
+    while (result == -ENOENT && hyp_next_event(hyp, &ev) == 1)
+        if (ev.kind == HYP_EV_DEVICE && ev.device == device)
+            result = hyp_device_acquire(hyp, device, &device_fd);
+    return result;
+}
+
 static int copy_word(unsigned granter, unsigned ref, unsigned write_it, unsigned *word)
 {
     int error = map ? 0 : hyp_map_open(hyp, (domid_t)granter, &map);
@@ -260,7 +271,7 @@ static void obey(const char *line, char *answer, size_t room)
     } else if (strcmp(verb, "bind") == 0 || strcmp(verb, "ring") == 0 || strcmp(verb, "heard") == 0)
         result = obey_channel(verb, a, b);
     else if (strcmp(verb, "acquire") == 0)
-        result = hyp_device_acquire(hyp, a, &device_fd);
+        result = acquire(a);
     else if (strcmp(verb, "close") == 0)
         result = close(device_fd) < 0 ? -errno : 0;
     else if (strcmp(verb, "reconnect") == 0) {
