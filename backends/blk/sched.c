@@ -6,7 +6,7 @@
 
 void blk_sched_init(struct blk_sched *s)
 {
-    s->n = s->first = 0;
+    s->n = s->first = s->gentle = 0;
     s->turn = DRR_ACTIVE_TURNS;
     s->touched = NULL;
     blkdev_done_init(&s->done);
@@ -65,6 +65,8 @@ static uint64_t visit(struct blk_sched *s, struct blk_queue *q, bool company, en
         b.inflight = (uint64_t)DRR_INFLIGHT * q->weight / 100;
         b.slice = DRR_SLICE;
     }
+    if (s->gentle > 0)
+        b.requests = DRR_GENTLE;
     uint64_t before = b.cost;
     *how = blk_queue_service(q, &b);
     uint64_t spent = before - b.cost;
@@ -94,7 +96,7 @@ bool blk_sched_turn(struct blk_sched *s)
         if (how == BLK_TURN_MORE)
             s->again[more++] = q;
     }
-    while (company && more > 0 && spent < DRR_TURN) {
+    while (company && more > 0 && spent < DRR_TURN && s->gentle == 0) {
         unsigned left = 0;
         for (unsigned i = 0; i < more; i++) {
             struct blk_queue *q = s->again[i];
@@ -106,7 +108,13 @@ bool blk_sched_turn(struct blk_sched *s)
     }
     s->first = s->first + 1 < s->n ? s->first + 1 : 0;
     s->turn += spent > 0;
+    s->gentle -= spent > 0 && s->gentle > 0;
     return spent > 0;
+}
+
+void blk_sched_be_gentle(struct blk_sched *s)
+{
+    s->gentle = DRR_GENTLE_TURNS;
 }
 
 bool blk_sched_answer(struct blk_sched *s)

@@ -31,12 +31,15 @@
  * worker serves the next batch the frontend reads the answers to this one. */
 #define DRR_BATCH          16u
 #define DRR_ACTIVE_TURNS   64u          /* turns with work that a queue stays active  */
+#define DRR_GENTLE         2u           /* the same as DRR_BATCH, ...                 */
+#define DRR_GENTLE_TURNS   8u           /* ... so many turns: blk_sched_be_gentle()   */
 
 struct blk_sched {
     struct blk_queue *queue[DRR_QUEUES];
     struct blk_queue *again[DRR_QUEUES]; /* this turn's, that have more              */
     unsigned n, first;
     uint32_t turn;                         /* turns that found work                    */
+    unsigned gentle;                       /* turns with small batches that are left   */
     struct blkdev_done done;
     struct blk_queue *touched;
 };
@@ -45,6 +48,9 @@ void blk_sched_init(struct blk_sched *s);
 /* -ENOSPC: no room. */
 int blk_sched_add(struct blk_sched *s, struct blk_queue *q);
 void blk_sched_remove(struct blk_sched *s, struct blk_queue *q);
+/* Everyone has waited for long: a few at a time from each, so that the first answers are
+ * out before the rest is begun. */
+void blk_sched_be_gentle(struct blk_sched *s);
 
 /* Serves all rings for at most DRR_TURN of cost.  True: there was work. */
 bool blk_sched_turn(struct blk_sched *s);

@@ -140,6 +140,7 @@ static void begin_armed(struct worker *w, struct blk_queue *q, short heard)
     forget_armed(w, q);
     hyp_evtchn_clear(q->evtchn);
     blk_queue_start(q);
+    blk_sched_be_gentle(&w->sched);
     if (blk_sched_add(&w->sched, q) < 0)
         break_and_report(w, q, "its worker has no room for another queue");
 }

@@ -85,7 +85,7 @@ void show_list(const json_t *domains, FILE *out)
 
     json_array_foreach(domains, i, d) if ((int)strlen(text_of(d, "name")) > width) width =
         (int)strlen(text_of(d, "name"));
-    fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11s  %8s  %-21s  %-8s  %s\n", width, "NAME", "KIND", "CLASS",
+    fprintf(out, "%-*s  %-6s  %-10s  %5s  %-8s  %11s  %8s  %-21s  %-8s  %s\n", width, "NAME", "KIND", "CLASS",
             "DOMID", "STATE", "INCARNATION", "UPTIME", "LAST DEATH", "SPARE", "DEVICES");
     json_array_foreach(domains, i, d)
     {
@@ -96,7 +96,7 @@ void show_list(const json_t *domains, FILE *out)
             snprintf(domid, sizeof(domid), "%lld", number_of(d, "domid"));
             uptime_text(json_number_value(json_object_get(d, "uptime_s")), uptime);
         }
-        fprintf(out, "%-*s  %-6s  %-6s  %5s  %-8s  %11lld  %8s  %-21s  %-8s  ", width, text_of(d, "name"),
+        fprintf(out, "%-*s  %-6s  %-10s  %5s  %-8s  %11lld  %8s  %-21s  %-8s  ", width, text_of(d, "name"),
                 text_of(d, "kind"), text_of(d, "class"), domid, text_of(d, "state"),
                 number_of(d, "incarnation"), uptime, last, spare_text(d));
         put_devices(d, out);

@@ -5,7 +5,7 @@
 
 #define CORE_DOMAINS_MAX   128  /* domains alive at once, the toolstack included  */
 #define CORE_POOLS_EACH    32   /* of one granter                                 */
-#define CORE_EVTCHNS_EACH  48   /* allocated by one domain; it may bind any number */
+#define CORE_EVTCHNS_EACH  128  /* allocated by one domain; it may bind any number */
 #define CORE_DEVICES_EACH  64   /* of one driver domain                           */
 #define CORE_DEVICES_MAX   512
 #define CORE_STORE_CONNECTS 8   /* of one domain to one store; the toolstack: any  */
