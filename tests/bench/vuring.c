@@ -5,6 +5,8 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 
+#include "../../hyp-shim/ring.h"
+
 #define DESC_AVAIL (1u << VRING_PACKED_DESC_F_AVAIL)
 #define DESC_USED  (1u << VRING_PACKED_DESC_F_USED)
 
@@ -19,11 +21,6 @@ static uint16_t load16(const uint8_t *at)
 static void store16(uint8_t *at, uint16_t value)
 {
     __atomic_store_n((uint16_t *)(void *)at, value, __ATOMIC_RELEASE);
-}
-
-static void fence(void)
-{
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 static uint8_t *avail_entry(const struct vuring *r, uint16_t i)
@@ -122,7 +119,7 @@ static bool publish_split(struct vuring *r)
         return false;
     store16(r->driver + 2, r->avail);
     r->told = r->avail;
-    fence();
+    ring_full_barrier();
     if (!r->event_idx)
         return !(load16(r->device) & VRING_USED_F_NO_NOTIFY);
     uint16_t event = load16(avail_event(r));
@@ -217,7 +214,7 @@ static bool publish_packed(struct vuring *r)
     r->places = 0;
     r->told = r->avail;
     r->told_wrap = r->avail_wrap;
-    fence();
+    ring_full_barrier();
     uint16_t off_wrap = load16(r->device), flags = load16(r->device + 2) & 3;
     if (flags != VRING_PACKED_EVENT_FLAG_DESC)
         return flags != VRING_PACKED_EVENT_FLAG_DISABLE;
@@ -307,6 +304,6 @@ bool vuring_listen(struct vuring *r)
     } else {
         store16(r->driver, 0);
     }
-    fence();
+    ring_full_barrier();
     return vuring_has_answer(r);
 }

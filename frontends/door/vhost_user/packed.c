@@ -228,7 +228,7 @@ bool packed_publish(struct vhost_queue *q)
         vhost_inflight_shown(q->inflight);
     else
         write_note(q);
-    atomic_thread_fence(memory_order_seq_cst);
+    ring_full_barrier();
 
     uint16_t wants = load16((const char *)q->avail + 2) & 3u;
     if (wants != EVENT_DESC || !q->event_idx)

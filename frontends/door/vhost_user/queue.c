@@ -238,6 +238,6 @@ bool vhost_queue_listen(struct vhost_queue *q)
         packed_listen(q);
     else
         split_listen(q);
-    atomic_thread_fence(memory_order_seq_cst);
+    ring_full_barrier();
     return vhost_queue_available(q) > 0;
 }

@@ -4,9 +4,9 @@
 #define BULKHEAD_VHOST_QUEUE_INNER_H
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 
+#include "../../../hyp-shim/ring.h"
 #include "inflight.h"
 #include "memory.h"
 #include "queue.h"

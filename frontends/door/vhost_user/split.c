@@ -150,7 +150,7 @@ bool split_publish(struct vhost_queue *q)
     store16_release((char *)q->used + 2, q->next_used);
     if (unlikely(q->inflight))
         vhost_inflight_shown(q->inflight);
-    atomic_thread_fence(memory_order_seq_cst);
+    ring_full_barrier();
     if (!q->event_idx)
         return !(load16(q->avail) & AVAIL_NO_INTERRUPT);
     uint16_t event = load16((const char *)q->avail + AVAIL_RING + (size_t)q->size * 2);
