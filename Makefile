@@ -66,7 +66,8 @@ PLUGIN   := $(BUILD)/nbdkit-bulkhead-plugin.so
 
 PROGRAMS := $(BUILD)/bulkheadd $(BUILD)/bulkhead $(BUILD)/bulkhead-core $(BUILD)/bulkhead-store \
             $(BUILD)/bulkhead-netdev $(BUILD)/bulkhead-blk $(BUILD)/bulkhead-net $(BUILD)/bulkhead-nbd \
-            $(BUILD)/bulkhead-tap $(patsubst %,$(BUILD)/bulkhead-vhost,$(wildcard frontends/door/vhost_user/main.c)) $(patsubst %,$(BUILD)/bulkhead-libvirt,$(wildcard deploy/libvirt/main.c)) $(BUILD)/blkfront-example $(BUILD)/netfront-example
+            $(BUILD)/bulkhead-tap $(BUILD)/bulkhead-vhost $(BUILD)/bulkhead-libvirt \
+            $(BUILD)/blkfront-example $(BUILD)/netfront-example
 # In a sanitizer build only what can be watched is built.
 ifdef SAN
 TARGETS  := $(ALL_A)

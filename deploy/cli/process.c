@@ -156,7 +156,7 @@ static json_t *descriptors(DIR *dir, const json_t *info)
     char link[PATH_MAX];
 
     while (next_link(dir, &name, link)) {
-        int fd = atoi(name);
+        int fd = (int)strtol(name, NULL, 10);
         const char *what = in_words(words_of(cls ? cls : ""), fd, link);
 
         json_array_append_new(out, json_pack("{s:i,s:o,s:s}", "fd", fd, "what",
@@ -183,8 +183,8 @@ static bool is_it(long long pid, long long uid)
     long long its = -1;
 
     while (status && its < 0 && fgets(line, sizeof(line), status))
-        if (sscanf(line, "Uid: %lld", &its) != 1)
-            its = -1;
+        if (strncmp(line, "Uid:", 4) == 0)
+            its = strtoll(line + 4, NULL, 10);
     if (status)
         fclose(status);
     return its >= 0 && its == uid;
