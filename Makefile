@@ -234,7 +234,7 @@ help:
 demo:
 	@deploy/packages build run demo
 	@echo 'building into $(BUILD)/'
-	@$(AGAIN) -s all
+	@$(AGAIN) -s all $(BUILD)/tests/integration/helpers/tcp_check
 	@BUILD=$(BUILD) deploy/demo
 check check-fast:
 	@deploy/packages
