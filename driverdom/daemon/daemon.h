@@ -325,6 +325,9 @@ uint64_t now_ms(void); /* CLOCK_MONOTONIC, never 0 */
 uint64_t now_ns(void);
 
 /* ------------------------------------------------------------------ loop.c */
+/* Orders to stop wait in this descriptor from now on: one that comes before the loop begins is not
+ * lost, and leaves no core behind. */
+int daemon_signals(void);
 /* Serves until it is told to stop or the core is gone; returns the exit status. */
 int daemon_loop(struct daemon *d, int ready_fd);
 /* A driver domain is dying or dead and its spare takes over: that asks nothing of the daemon, and

@@ -270,7 +270,7 @@ static bool takeover_begins(const struct daemon *d, const struct poll_set *set)
     return false;
 }
 
-static int open_signals(void)
+int daemon_signals(void)
 {
     sigset_t set;
 
@@ -313,9 +313,6 @@ int daemon_loop(struct daemon *d, int ready_fd)
 {
     static struct poll_set set;
 
-    d->signal_fd = open_signals();
-    if (d->signal_fd < 0)
-        return 1;
     if (!d->foreground)
         launch_ready(ready_fd);
     else

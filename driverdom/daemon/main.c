@@ -46,6 +46,9 @@ int main(int argc, char **argv)
     if (rundir_enter(&run, opt.run_dir, why, sizeof(why)))
         return give_up(why);
     d->listen_fd = run.listen_fd;
+    d->signal_fd = daemon_signals();
+    if (d->signal_fd < 0)
+        return give_up("it cannot be told to stop: no descriptor for signals");
     if (setup_reach_core(d, &run, why, sizeof(why)))
         goto failed;
 
