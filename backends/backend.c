@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "backend.h"
+#include "../hyp-shim/clock.h"
 #include "../hyp-shim/crash.h"
 #include "../hyp-shim/log.h"
 
@@ -39,13 +40,6 @@ struct store *backend_store(void)
 unsigned backend_ping_workers(void)
 {
     return backend.cls->ping();
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static struct backend_device *after(struct backend_device *d)
@@ -516,7 +510,7 @@ static void stop(void)
     if (backend.stopping)
         return;
     backend.stopping = true;
-    backend.leave_by_ms = now_ms() + BACKEND_LEAVE_MS;
+    backend.leave_by_ms = monotonic_ms() + BACKEND_LEAVE_MS;
     for (EACH_DEVICE) {
         if (d->state == BACKEND_CONNECTED) {
             d->untold = false;
@@ -533,7 +527,7 @@ static void stop(void)
 
 static void stop_waiting(void)
 {
-    if (backend.stopping && now_ms() >= backend.leave_by_ms)
+    if (backend.stopping && monotonic_ms() >= backend.leave_by_ms)
         for (EACH_DEVICE)
             disconnect(d);
 }

@@ -10,6 +10,7 @@
 
 #include "../backends/backend.h"
 #include "../backends/mailbox.h"
+#include "../hyp-shim/clock.h"
 #include "../hyp-shim/log.h"
 
 void must(int err, const char *what)
@@ -33,18 +34,11 @@ unsigned find_processors(int *cpu, unsigned max)
     return n;
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* When the next tick is; 0: none. */
 static uint64_t next_tick(const struct serve *how, uint64_t due)
 {
     int ms = how->timeout_ms();
-    uint64_t latest = now_ms() + (uint64_t)(ms < 0 ? 0 : ms);
+    uint64_t latest = monotonic_ms() + (uint64_t)(ms < 0 ? 0 : ms);
     return ms < 0 ? 0 : due == 0 || due > latest ? latest : due;
 }
 
@@ -69,11 +63,11 @@ void serve(const struct serve *how, struct hyp *hyp, struct store *store, int ma
         if (how->settled)
             how->settled(hyp, store);
         due = next_tick(how, due);
-        uint64_t now = now_ms(), left = due > now ? due - now : 0;
+        uint64_t now = monotonic_ms(), left = due > now ? due - now : 0;
         struct timespec limit = { .tv_sec = (time_t)(left / 1000),
                                   .tv_nsec = (long)(left % 1000) * 1000000L };
         int n = ppoll(fd, N, due == 0 ? NULL : &limit, NULL);
-        if (due > 0 && now_ms() >= due) {
+        if (due > 0 && monotonic_ms() >= due) {
             how->tick();
             due = 0;
         }

@@ -129,7 +129,7 @@ static void finish(struct device *d, unsigned i, uint64_t limit)
     while (q->inflight > 0) {
         if (blkqueue_reap(q, sink, 32) > 0)
             continue;
-        uint64_t now = queue_now();
+        uint64_t now = monotonic_ms();
         if (now >= limit)
             return;
         blkqueue_wait(q, (int)(limit - now));

@@ -149,7 +149,7 @@ int blkqueue_submit(struct blkqueue *q, const struct blkfront_io *ios, unsigned 
         blkqueue_unhold(q);
     unsigned taken = 0;
     uint64_t bytes = 0;
-    uint64_t now = q->limit_ms > 0 ? queue_now() : 0;
+    uint64_t now = q->limit_ms > 0 ? monotonic_ms() : 0;
     int err = 0;
     for (; taken < n && q->free_slots > 0; taken++) {
         err = check(q, &ios[taken]);

@@ -102,7 +102,7 @@ static void give_up(struct blkqueue *q, struct blkqueue_shadow *s)
 
 void blkqueue_expire(struct blkqueue *q)
 {
-    uint64_t now = queue_now(), next = UINT64_MAX;
+    uint64_t now = monotonic_ms(), next = UINT64_MAX;
     uint32_t lost = q->lost;
     if (q->inflight == 0)
         return;

@@ -259,7 +259,7 @@ int device_open(const struct device_class *cls, const struct device_options *opt
 void device_close(struct device *d, unsigned finish_ms)
 {
     struct guest *g = d->guest;
-    uint64_t limit = queue_now() + finish_ms;
+    uint64_t limit = monotonic_ms() + finish_ms;
     for (unsigned i = 0; finish_ms > 0 && i < d->nqueues; i++)
         d->cls->finish(d, i, limit);
     pthread_mutex_lock(&g->lock);

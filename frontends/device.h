@@ -72,7 +72,7 @@ struct device_class {
     /* By the control thread without the lock: may call the user. */
     void (*notify)(const struct device *d, enum device_news news);
     /* By the thread that closes, which owns all queues: waits for work in flight
-     * until `limit` (queue_now()); then, with the queue DOWN, drops what is left. */
+     * until `limit` (monotonic_ms()); then, with the queue DOWN, drops what is left. */
     void (*finish)(struct device *d, unsigned i, uint64_t limit);
     void (*drop)(struct device *d, unsigned i);
 };

@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "../hyp-shim/clock.h"
 #include "../hyp-shim/crash.h"
 #include "device.h"
 #include "handshake.h"
@@ -73,7 +74,7 @@ static void take_hyp_events(struct guest *g)
 
 static bool hurry(struct guest *g)
 {
-    uint64_t now = queue_now();
+    uint64_t now = monotonic_ms();
     bool moved = false;
     for (struct device *d = g->devices; d && !g->gone; d = d->next)
         moved |= handshake_hurry(d, now);
@@ -240,7 +241,7 @@ static void *control(void *arg)
             stand_back(g);
         }
         take_store_events(g);
-        uint64_t now = queue_now();
+        uint64_t now = monotonic_ms();
         step_devices(g, now, moved);
         tell_end(g);
         tell_news(g);

@@ -103,7 +103,7 @@ static void drop(struct device *d, unsigned i)
  * no doorbell was asked for. */
 static void finish(struct device *d, unsigned i, uint64_t limit)
 {
-    while (netqueue_in_flight(&nic_of(d)->queues[i]) > 0 && queue_now() < limit)
+    while (netqueue_in_flight(&nic_of(d)->queues[i]) > 0 && monotonic_ms() < limit)
         nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }
 

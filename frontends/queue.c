@@ -4,17 +4,9 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define IDLE_RINGS_MAX 1000u
-
-uint64_t queue_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void ring_eventfd(int fd)
 {
@@ -177,11 +169,8 @@ void queue_call(struct queue *q)
 
 void queue_note_first(struct queue *q)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
     q->await_first = 0;
-    __atomic_store_n(&q->first_ns, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
-                     __ATOMIC_RELEASE);
+    __atomic_store_n(&q->first_ns, monotonic_ns(), __ATOMIC_RELEASE);
     queue_call(q);
 }
 

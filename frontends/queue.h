@@ -34,6 +34,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../hyp-shim/clock.h"
 #include "../hyp-shim/hyp.h"
 
 #define QUEUE_CHANNELS_MAX 2u
@@ -71,9 +72,6 @@ struct queue {
     const struct queue_lie *lie; /* how the backend was caught, since attach; atomic */
     uint64_t doorbells, wakeups; /* by the owner, as queue_count()               */
 };
-
-/* Milliseconds of a clock that never jumps. */
-uint64_t queue_now(void);
 
 /* A counter that one thread writes and any thread reads. */
 static inline void queue_count(uint64_t *counter, uint64_t n)

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <time.h>
 
+#include "../hyp-shim/clock.h"
 #include "../hyp-shim/ring.h"
 #include "device.h"
 
@@ -14,13 +14,6 @@
 #define FIRST_MS     1000u /* a NIC's first packet may never come                */
 #define TXN_TRIES    16
 #define WORDS_MAX    128
-
-uint64_t report_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static uint32_t asked(const struct queue *q)
 {
@@ -179,7 +172,7 @@ void report_down(struct device *d)
             r->lie = lie->name;
     }
     if (!r->outage) {
-        r->down_ns = report_clock();
+        r->down_ns = monotonic_ns();
         r->flying = false;
     }
     r->outage = true;
@@ -195,7 +188,7 @@ void report_up(struct device *d)
         r->seen[i].pending = false;
         r->seen[i].asked = 0;
     }
-    r->attached_ns = report_clock();
+    r->attached_ns = monotonic_ns();
 }
 
 static uint64_t first_answer(const struct device *d)

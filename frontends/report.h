@@ -43,8 +43,6 @@ struct report {
     uint64_t retry_at;           /* ms: the store did not take it; 0             */
 };
 
-uint64_t report_clock(void); /* CLOCK_MONOTONIC, ns */
-
 /* The connection is over; the rings of the next one are attached, not yet started. */
 void report_down(struct device *d);
 void report_up(struct device *d);

@@ -12,16 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 /* Inside only: the connection hung up, and there may be another. */
 #define LOST (-EPIPE)
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static int poll_for(struct store *st, int fd)
 {
@@ -193,7 +187,7 @@ static int lose(struct store *st)
     keep_none(st);
     if (!st->lost) {
         st->lost = true;
-        st->give_up_ms = now_ms() + STORE_AWAY_MS;
+        st->give_up_ms = monotonic_ms() + STORE_AWAY_MS;
         (void)next_try(st);
         if (poll_for(st, st->timer_fd))
             return link_break(st);
@@ -220,7 +214,8 @@ static int receive(struct store *st)
 static int receive_more(struct store *st, short also)
 {
     struct pollfd p = {.fd = st->fd, .events = (short)(POLLIN | also)};
-    uint64_t now = st->lost ? now_ms() : 0, ms = st->lost && now < st->give_up_ms ? st->give_up_ms - now : 0;
+    uint64_t now = st->lost ? monotonic_ms() : 0;
+    uint64_t ms = st->lost && now < st->give_up_ms ? st->give_up_ms - now : 0;
     struct timespec limit = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
     int n = ppoll(&p, 1, st->lost ? &limit : NULL, NULL);
 
@@ -339,7 +334,7 @@ static int rejoin(struct store *st)
     }
     if (st->fd >= 0 && !st->broken)
         (void)lose(st);
-    return st->broken || now_ms() >= st->give_up_ms ? link_break(st) : -EAGAIN;
+    return st->broken || monotonic_ms() >= st->give_up_ms ? link_break(st) : -EAGAIN;
 }
 
 /* Until there is a connection again. -ENOTCONN. */

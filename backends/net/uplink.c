@@ -16,6 +16,7 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
+#include "../../hyp-shim/clock.h"
 #include "../../hyp-shim/local/rights.h"
 #include "../../hyp-shim/netproto.h"
 #include "answers.h"
@@ -50,13 +51,6 @@ unsigned uplink_files(const char *devargs)
 
 /* ------------------------------------------------------------- the interface */
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* One message of the keeper: the number of descriptors that came with it. */
 static int receive(int channel, struct link_grant *link, struct rights *sockets)
 {
@@ -72,9 +66,9 @@ static int receive(int channel, struct link_grant *link, struct rights *sockets)
 /* Waits for the sockets; news of the interface's state may come before them. */
 static int await_grant(int channel, struct answers *a, enum link_kind kind)
 {
-    uint64_t end = now_ms() + GRANT_WAIT_MS;
+    uint64_t end = monotonic_ms() + GRANT_WAIT_MS;
 
-    for (uint64_t t = now_ms(); t < end; t = now_ms()) {
+    for (uint64_t t = monotonic_ms(); t < end; t = monotonic_ms()) {
         struct pollfd p = { .fd = channel, .events = POLLIN };
         uint64_t left = end - t;
         struct timespec limit = { .tv_sec = (time_t)(left / 1000), .tv_nsec = (long)(left % 1000) * 1000000 };

@@ -3,26 +3,18 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "../../hyp-shim/clock.h"
 #include "../cli/cli.h"
 #include "bridge.h"
-
-static time_t seconds_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec;
-}
 
 /* The last line of the answer; NULL: none, and *rc and why say what happened. */
 static json_t *await(const struct bridge_options *opt, struct connection *c, int *rc,
                      char why[BRIDGE_WHY_MAX])
 {
-    time_t end = seconds_now() + (time_t)opt->timeout_s;
+    uint64_t end = monotonic_ms() / 1000 + opt->timeout_s;
 
-    while (seconds_now() <= end) {
+    while (monotonic_ms() / 1000 <= end) {
         json_t *line;
 
         errno = 0;

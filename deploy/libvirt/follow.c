@@ -21,12 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 
+#include "../../hyp-shim/clock.h"
 #include "../../policy/policy.h"
 #include "../cli/cli.h"
 #include "bridge.h"
@@ -68,20 +68,12 @@ struct follow {
     size_t n, room;
 };
 
-static long long ms_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
-
 static void wait_longer(struct backoff *b)
 {
     b->wait_ms = b->wait_ms ? 2 * b->wait_ms : BACKOFF_FIRST_MS;
     if (b->wait_ms > BACKOFF_MOST_MS)
         b->wait_ms = BACKOFF_MOST_MS;
-    b->at = ms_now() + b->wait_ms;
+    b->at = (long long)monotonic_ms() + b->wait_ms;
 }
 
 /* ------------------------------------------------------------------ guests */
@@ -505,7 +497,7 @@ static int next_wait(const struct follow *f)
         at = f->again.at;
     if (f->libvirt_lost || f->events_lost)
         at = 0;
-    left = at - ms_now();
+    left = at - (long long)monotonic_ms();
     return at < 0 ? -1 : left > 0 ? (int)left : 0;
 }
 
@@ -520,11 +512,11 @@ static void step(struct follow *f)
         f->bulkheadd_missed = true;
         leave_bulkheadd(f);
     }
-    if (!f->libvirt && ms_now() >= f->to_libvirt.at)
+    if (!f->libvirt && (long long)monotonic_ms() >= f->to_libvirt.at)
         reach_libvirt(f);
-    if (f->watch < 0 && ms_now() >= f->to_bulkheadd.at)
+    if (f->watch < 0 && (long long)monotonic_ms() >= f->to_bulkheadd.at)
         reach_bulkheadd(f);
-    if (f->libvirt && f->watch >= 0 && is_due(f) && ms_now() >= f->again.at)
+    if (f->libvirt && f->watch >= 0 && is_due(f) && (long long)monotonic_ms() >= f->again.at)
         settle(f);
 }
 

@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "../../hyp-shim/clock.h"
 #include "bridge.h"
 
 struct operation {
@@ -28,14 +28,6 @@ static const struct operation operations[] = {
     {"release", "end", false, false},
 };
 
-static long long ms_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
-
 /*
  * All of stdin into buf, which holds BRIDGE_XML_MAX + 1 bytes.  How many; one more
  * than BRIDGE_XML_MAX: the document is too long and was cut.  Or -ETIMEDOUT,
@@ -43,12 +35,12 @@ static long long ms_now(void)
  */
 static ssize_t read_stdin(char *buf, unsigned timeout_s)
 {
-    long long end = ms_now() + timeout_s * 1000LL;
+    long long end = (long long)monotonic_ms() + timeout_s * 1000LL;
     size_t bytes = 0;
 
     while (bytes <= BRIDGE_XML_MAX) {
         struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
-        long long left = end - ms_now();
+        long long left = end - (long long)monotonic_ms();
         int ready = poll(&p, 1, left > 0 ? (int)left : 0);
         ssize_t n;
 

@@ -277,7 +277,7 @@ static void begin_changed(struct daemon *d, struct domain *dom)
 /* As if its death had just been told; the core tells how it died, unless the last daemon had heard it. */
 static void find_dead(struct daemon *d, domid_t domid)
 {
-    struct hyp_event ev = {.kind = HYP_EV_DEATH, .domid = domid, .at_ns = now_ns()};
+    struct hyp_event ev = {.kind = HYP_EV_DEATH, .domid = domid, .at_ns = monotonic_ns()};
 
     if (domid && !lives(d, domid))
         daemon_hear(d, &ev);

@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "../../hyp-shim/clock.h"
 #include "../../hyp-shim/hyp.h"
 #include "../../hyp-shim/store.h"
 #include "../../policy/policy.h"
@@ -321,8 +322,11 @@ struct daemon {
     struct session sessions[DAEMON_SESSIONS_MAX];
 };
 
-uint64_t now_ms(void); /* CLOCK_MONOTONIC, never 0 */
-uint64_t now_ns(void);
+/* Milliseconds; 0 is no time, for whoever notes one. */
+static inline uint64_t now_ms(void)
+{
+    return monotonic_ms() + 1;
+}
 
 /* ------------------------------------------------------------------ loop.c */
 /* Orders to stop wait in this descriptor from now on: one that comes before the loop begins is not

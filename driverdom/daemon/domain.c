@@ -282,7 +282,7 @@ static int restart_cold(struct daemon *d, struct domain *dom, char why[DAEMON_SE
         hyp_domain_destroy(d->hyp, dom->domid);
     spare_drop(d, dom);
     dom->plan = PLAN_NONE;
-    dom->ordered_ns = now_ns();
+    dom->ordered_ns = monotonic_ns();
     dom->ordered = CAUSE_PLANNED;
     dom->state = ST_STOPPING;
     dom->start_again = true;
@@ -315,14 +315,14 @@ void dom_renew(struct daemon *d, struct domain *dom)
 
 void dom_put_down(struct daemon *d, struct domain *dom, enum cause cause)
 {
-    dom->ordered_ns = now_ns();
+    dom->ordered_ns = monotonic_ns();
     dom->ordered = cause;
     hyp_domain_destroy(d->hyp, dom->domid);
 }
 
 int dom_kill(struct daemon *d, struct domain *dom, char why[DAEMON_SENTENCE_MAX])
 {
-    uint64_t at = now_ns();
+    uint64_t at = monotonic_ns();
     int rc = dom->domid ? hyp_domain_destroy(d->hyp, dom->domid) : -ESRCH;
 
     if (!rc) {

@@ -31,7 +31,7 @@ static void look_at_processors(struct daemon *d, struct domain *driver)
 {
     struct hyp_domain_info info;
 
-    driver->pinged_ns = now_ns();
+    driver->pinged_ns = monotonic_ns();
     driver->ping_pid = 0;
     if (!hyp_domain_info(d->hyp, driver->domid, &info) && cputime_read(info.pid, &driver->ping_cpu))
         driver->ping_pid = info.pid;
@@ -42,7 +42,7 @@ static bool is_starved(const struct domain *driver)
     struct cputime now;
 
     return driver->ping_pid && cputime_read(driver->ping_pid, &now) &&
-           cputime_starved(&driver->ping_cpu, &now, now_ns() - driver->pinged_ns);
+           cputime_starved(&driver->ping_cpu, &now, monotonic_ns() - driver->pinged_ns);
 }
 
 void heartbeat_stalled(struct daemon *d, struct domain *driver)

@@ -20,22 +20,6 @@
 #define FIXED_FDS        8
 #define POLL_MAX         (FIXED_FDS + 3 * DAEMON_DOMAINS_MAX + DAEMON_SESSIONS_MAX)
 
-uint64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000 + 1;
-}
-
-uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 void daemon_hear(struct daemon *d, const struct hyp_event *ev)
 {
     if (ev->kind == HYP_EV_DEATH && ev->domid == LOCAL_DOMID_STORE)
@@ -255,9 +239,9 @@ void daemon_stand_back(void)
 {
     static uint64_t last;
 
-    if (now_ns() - last > 2 * STAND_BACK_NS)
+    if (monotonic_ns() - last > 2 * STAND_BACK_NS)
         clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){.tv_nsec = STAND_BACK_NS}, NULL);
-    last = now_ns();
+    last = monotonic_ns();
 }
 
 /* The log of one with a spare ends: a death, most often, whose news is on its way. */

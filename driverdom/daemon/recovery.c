@@ -35,7 +35,7 @@ static uint64_t clamp(uint64_t value, uint64_t least, uint64_t most)
 void recovery_begin(struct daemon *d, struct domain *dom, uint64_t at_ns)
 {
     struct recovery *r = &dom->recovery;
-    uint64_t now = now_ns(), t0;
+    uint64_t now = monotonic_ns(), t0;
 
     at_ns = at_ns && at_ns < now ? at_ns : now;
     t0 = dom->ordered_ns && dom->ordered_ns < at_ns ? dom->ordered_ns : at_ns;
@@ -57,7 +57,7 @@ void recovery_handed_over(struct daemon *d, struct domain *dom, bool warm)
 
     if (!r->on)
         return;
-    r->books_ns = now_ns();
+    r->books_ns = monotonic_ns();
     r->warm = warm;
     r->give_up_at = now_ms() + RECOVERY_WAIT_MS;
     /* Frontends need not wait for us. */
@@ -90,7 +90,7 @@ void recovery_outage(struct daemon *d, struct domain *guest, unsigned i, const c
     struct split *split = &guest->split[i];
     struct domain *dom = dom_find(d, split->backend);
     struct recovery *r = dom ? &dom->recovery : NULL;
-    uint64_t n[4], now = now_ns(), down, attached, first;
+    uint64_t n[4], now = monotonic_ns(), down, attached, first;
 
     if (!r || !r->on || !split->awaited || !parse(report, n) || n[0] != dom->domid)
         return;

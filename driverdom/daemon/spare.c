@@ -302,7 +302,7 @@ static void stop_incarnation(struct daemon *d, struct domain *dom)
     }
     dom->plan = PLAN_STOP;
     dom->plan_until = now_ms() + STOP_WAIT_MS;
-    dom->ordered_ns = now_ns();
+    dom->ordered_ns = monotonic_ns();
     dom->ordered = CAUSE_PLANNED;
 }
 

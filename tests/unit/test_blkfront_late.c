@@ -35,7 +35,7 @@ static void ask(enum blkfront_op op, void *buf, uint64_t cookie)
 static void grow_old(void)
 {
     for (uint32_t i = 0; i < r.slots; i++)
-        r.q.since[i] = queue_now() - LIMIT_MS;
+        r.q.since[i] = monotonic_ms() - LIMIT_MS;
 }
 
 static void nothing_comes(void)
@@ -100,7 +100,7 @@ static void test_sleeper_is_woken(void **state)
     ask(BLKFRONT_READ, rig_page(&r, 0), 1);
     rig_die(&r);
     assert_true(sides_control_called(&r.sides));
-    assert_true(r.q.queue.wake_at > queue_now());
+    assert_true(r.q.queue.wake_at > monotonic_ms());
     assert_int_equal(blkqueue_idle(&r.q), 0);
     assert_false(sides_control_called(&r.sides)); /* once is enough */
     rig_reborn(&r);

@@ -321,7 +321,7 @@ static inline void ready(struct domain *dom)
 
 static inline void dies(struct domain *dom, int status)
 {
-    dom_died(&d, dom, status, now_ns());
+    dom_died(&d, dom, status, monotonic_ns());
 }
 
 /* What is due next happens now. */
@@ -381,7 +381,7 @@ static inline struct domain *running_guest(const char *xml)
     must_start(guest);
     for (unsigned i = 0; disk_next(guest, &i); i++)
         if (guest->vbd[i].number)
-            device_opens(guest->split[i].be, guest->vbd[i].number, now_ns());
+            device_opens(guest->split[i].be, guest->vbd[i].number, monotonic_ns());
     assert_int_equal(guest->state, ST_RUNNING);
     return guest;
 }
@@ -422,10 +422,10 @@ static inline void arms(struct domain *guest, unsigned i)
 static inline void fence_opens(struct domain *dom)
 {
     if (dom->gate && !dom->gate_ns)
-        device_opens(dom->domid, dom->gate, now_ns());
+        device_opens(dom->domid, dom->gate, monotonic_ns());
     for (struct served s = {0}; driver_next(&d, dom, &s);)
         if (split_is_disk(s.i) && s.guest->vbd[s.i].device == VBD_OPENING)
-            device_opens(dom->domid, s.guest->vbd[s.i].number, now_ns());
+            device_opens(dom->domid, s.guest->vbd[s.i].number, monotonic_ns());
 }
 
 /* Its spare is made, and says READY. */

@@ -209,7 +209,7 @@ static void outage(uint64_t be, uint64_t down, uint64_t attached, uint64_t first
 
 static void a_recovery_is_told_with_its_phases(void **state)
 {
-    uint64_t death = now_ns() - 100 * MS;
+    uint64_t death = monotonic_ns() - 100 * MS;
     domid_t next = disk0->spare.domid;
     json_t *event;
 
@@ -238,7 +238,7 @@ static void a_recovery_is_told_with_its_phases(void **state)
 
 static void reports_are_bounded_by_death_and_now(void **state)
 {
-    uint64_t death = now_ns() - 10 * MS, before;
+    uint64_t death = monotonic_ns() - 10 * MS, before;
     domid_t next = disk0->spare.domid;
     json_t *event;
 
@@ -246,7 +246,7 @@ static void reports_are_bounded_by_death_and_now(void **state)
     device_opens(next, guest->ahead[0].number, death - MS); /* the lock may be free before the core sees it */
     dom_died(&d, disk0, SIGKILL, death);
     outage(next, 0, UINT64_MAX, 1);
-    before = now_ns();
+    before = monotonic_ns();
     event = hear_event("recovered");
     assert_int_equal(phase(event, "fence"), 0);
     assert_true(phase(event, "first") <= (before - death) / 1000);
@@ -256,7 +256,7 @@ static void reports_are_bounded_by_death_and_now(void **state)
 
 static void nothing_in_flight_counts_as_attached(void **state)
 {
-    uint64_t death = now_ns() - 10 * MS;
+    uint64_t death = monotonic_ns() - 10 * MS;
     domid_t next = disk0->spare.domid;
     json_t *event;
 
@@ -274,7 +274,7 @@ static void nothing_in_flight_counts_as_attached(void **state)
 /* A frontend need not wait for the daemon: it may have reported before the death was heard of. */
 static void an_early_report_is_not_lost(void **state)
 {
-    uint64_t death = now_ns() - 10 * MS;
+    uint64_t death = monotonic_ns() - 10 * MS;
     domid_t next = disk0->spare.domid;
 
     (void)state;
@@ -305,7 +305,7 @@ static void who_served_begins_no_loop(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++) {
-        uint64_t death = now_ns() - 10 * MS;
+        uint64_t death = monotonic_ns() - 10 * MS;
 
         device_opens(disk0->spare.domid, guest->ahead[0].number, death + MS);
         outage(disk0->spare.domid, death, death + MS, death + 2 * MS);
@@ -336,7 +336,7 @@ static void a_guest_that_goes_is_not_waited_for(void **state)
 
 static void two_deaths_in_one_outage_are_one_downtime(void **state)
 {
-    uint64_t death = now_ns() - 100 * MS;
+    uint64_t death = monotonic_ns() - 100 * MS;
     domid_t next;
     json_t *event;
 
@@ -370,9 +370,9 @@ static void a_planned_restart_answers_when_it_serves(void **state)
     arms(guest, 0);
     asked = disk0->ordered_ns;
     assert_true(asked != 0);
-    while (now_ns() < asked + 5 * MS)
+    while (monotonic_ns() < asked + 5 * MS)
         ;
-    death = now_ns();
+    death = monotonic_ns();
     dom_died(&d, disk0, 0, death);
     assert_non_null(d.sessions[0].wait);
     device_opens(next, guest->vbd[0].number, death);

@@ -88,7 +88,7 @@ static void a_death_makes_the_spare_the_incarnation(void **state)
 
     (void)state;
     hear_all();
-    device_opens(spare, guest->ahead[0].number, now_ns()); /* the fence may be first */
+    device_opens(spare, guest->ahead[0].number, monotonic_ns()); /* the fence may be first */
     dies(disk0, SIGSEGV);
     assert_int_equal(disk0->state, ST_RUNNING);
     assert_int_equal(disk0->domid, spare);
@@ -104,7 +104,7 @@ static void a_death_makes_the_spare_the_incarnation(void **state)
     event = hear_event("restarted");
     assert_true(json_is_true(json_object_get(event, "warm")));
     json_decref(event);
-    device_opens(spare, guest->vbd[1].number, now_ns());
+    device_opens(spare, guest->vbd[1].number, monotonic_ns());
     connects(guest, 0);
     /* What the dead one left is removed when the next spare is made, in its place. */
     must_be_at("disk0", "/local/domain/%u/name", old);
@@ -296,11 +296,11 @@ static void no_spare_waits_at_a_fence_before_its_incarnation(void **state)
     assert_int_equal(assignments_of(spare), 0);
     connects(guest, 0);
     assert_false(spare_is_armed(&d, disk0));
-    device_opens(disk0->domid, guest->vbd[0].number, now_ns());
+    device_opens(disk0->domid, guest->vbd[0].number, monotonic_ns());
     assert_int_equal(assignments_of(spare), 1);
     must_be_at("1", "/local/domain/%u/backend/vbd/2/51712/standby", spare);
     must_be_at(NULL, "/local/domain/%u/backend/vbd/2/51728/standby", spare);
-    device_opens(disk0->domid, guest->vbd[1].number, now_ns());
+    device_opens(disk0->domid, guest->vbd[1].number, monotonic_ns());
     assert_int_equal(assignments_of(spare), 2);
 }
 
@@ -357,7 +357,7 @@ static void a_spare_has_its_own_sockets_and_gate(void **state)
     assert_int_equal(net0->uplink.kept.at, KEPT_HELD);
     assert_true(net0->channel[0] >= 0);
     must_hear_nothing();
-    device_opens(spare, net0->gate, now_ns());
+    device_opens(spare, net0->gate, monotonic_ns());
     assert_true(net0->gate_ns != 0);
     assert_string_equal(uplink_state(&d, net0), "up");
 }

@@ -185,7 +185,7 @@ static void opens(struct domain *vm, const char *dev)
     unsigned i = split_find(vm, dev);
 
     assert_int_equal(vm->vbd[i].device, VBD_OPENING);
-    device_opens(vm->split[i].be, vm->vbd[i].number, now_ns());
+    device_opens(vm->split[i].be, vm->vbd[i].number, monotonic_ns());
 }
 
 static void connects_dev(struct domain *vm, const char *dev)

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../../hyp-shim/clock.h"
 #include "../../../hyp-shim/local/guard.h"
 #include "../../../hyp-shim/log.h"
 #include "device_inner.h"
@@ -35,13 +36,6 @@
 #define BARE_SLEEP_NS 50000u           /* a queue without kicks is looked at so often     */
 #define STOP_SLEEP_NS (5 * NS_OF_MS)   /* while something is to stop                      */
 #define ACCEPT_RETRY_NS NS_OF_S
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * NS_OF_S + (uint64_t)t.tv_nsec;
-}
 
 static void relax(void)
 {
@@ -82,7 +76,7 @@ static void begin_closing(struct vhost_device *dev)
     vhost_close(&dev->fd);
     vhost_close(&dev->backend_fd);
     dev->closing = true;
-    dev->deadline = now_ns() + VHOST_STOP_MS * NS_OF_MS;
+    dev->deadline = monotonic_ns() + VHOST_STOP_MS * NS_OF_MS;
     for (unsigned i = 0; i < VHOST_QUEUES_MAX; i++)
         dev->state[i].stopping = dev->state[i].running;
 }
@@ -186,7 +180,7 @@ static bool stop_queues(struct vhost_device *dev)
         if (!s->stopping)
             continue;
         if (dev->cls->stop(dev->arg, q, drop)) {
-            drop = drop || now_ns() >= dev->deadline;
+            drop = drop || monotonic_ns() >= dev->deadline;
             if (!drop || dev->cls->stop(dev->arg, q, true)) {
                 all = false;
                 continue;
@@ -224,7 +218,7 @@ static int begin_message(struct vhost_device *dev)
     if (!wait)
         return finish_message(dev);
     dev->waits = true;
-    dev->deadline = now_ns() + VHOST_STOP_MS * NS_OF_MS;
+    dev->deadline = monotonic_ns() + VHOST_STOP_MS * NS_OF_MS;
     return stop_queues(dev) ? finish_message(dev) : 0;
 }
 
@@ -294,7 +288,7 @@ static void take_connection(struct vhost_device *dev)
     int fd = accept4(dev->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
         if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
-            dev->accept_after = now_ns() + ACCEPT_RETRY_NS;
+            dev->accept_after = monotonic_ns() + ACCEPT_RETRY_NS;
         return;
     }
     dev->fd = fd;
@@ -393,7 +387,7 @@ static void look(struct vhost_device *dev)
     struct sleep s;
     static const struct timespec none = { 0, 0 };
     dev->control_turns = 0;
-    if (dev->accept_after && now_ns() >= dev->accept_after)
+    if (dev->accept_after && monotonic_ns() >= dev->accept_after)
         dev->accept_after = 0;
     control_fds(dev, &s);
     if (ppoll(s.fd, s.n, &none, NULL) > 0)
@@ -432,13 +426,13 @@ static int spin(struct vhost_device *dev)
     if (dev->spin_credit == 0 && ++dev->spin_skipped < SPIN_PROBE_EVERY)
         return 0;
     dev->spin_skipped = 0;
-    uint64_t until = now_ns() + SPIN_NS;
+    uint64_t until = monotonic_ns() + SPIN_NS;
     do {
         for (unsigned i = 0; i < SPIN_TURNS && moved == 0; i++) {
             relax();
             moved = move(dev);
         }
-    } while (moved == 0 && now_ns() < until);
+    } while (moved == 0 && monotonic_ns() < until);
     if (moved > 0 && dev->spin_credit < SPIN_CREDIT_MAX)
         dev->spin_credit++;
     else if (moved == 0 && dev->spin_credit > 0)
@@ -467,7 +461,7 @@ static int sleep_now(struct vhost_device *dev)
     bool bounded = busy > 0 || limit.tv_nsec || limit.tv_sec;
     if (busy > 0)
         limit = (struct timespec){ 0, 0 };
-    if (dev->accept_after && now_ns() >= dev->accept_after)
+    if (dev->accept_after && monotonic_ns() >= dev->accept_after)
         dev->accept_after = 0;
     dev->control_turns = 0;
     if (ppoll(s.fd, s.n, bounded ? &limit : NULL, NULL) > 0)

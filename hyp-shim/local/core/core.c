@@ -3,7 +3,6 @@
 
 #include <stdarg.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define END_WAIT_MS 1000 /* for each process, at the end */
 #define SWEEP_MS    5    /* of quiet before what the dead had is closed: others have work first */
@@ -96,13 +95,6 @@ void core_close(int *fd)
     *fd = -1;
 }
 
-uint64_t core_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
-
 void core_attach(struct core_answer *answer, int fd)
 {
     answer->fds[answer->reply.nfds++] = fd;
@@ -168,7 +160,7 @@ static void tell_news(struct core *core, struct domain *to)
     bool toolstack = to == core->domains;
     size_t slot = domain_slot(core, to);
     if (to->stop_event) {
-        if (!send_event(core, to, (struct hyp_event){ HYP_EV_STOP, to->domid, 0, 0, core_now() }, NULL))
+        if (!send_event(core, to, (struct hyp_event){ HYP_EV_STOP, to->domid, 0, 0, monotonic_ns() }, NULL))
             return;
         to->stop_event = false;
     }

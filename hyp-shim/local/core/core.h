@@ -44,6 +44,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "../../clock.h"
 #include "../proto.h"
 #include "../rights.h"
 
@@ -249,9 +250,7 @@ void core_attach(struct core_answer *answer, int fd);
 void core_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The kernel's words for an errno of either sign. */
 const char *core_strerror(int error);
-void core_close(int *fd); /* closes unless -1; leaves -1 */
-uint64_t core_now(void);  /* CLOCK_MONOTONIC, ns */
-
+void core_close(int *fd); 
 /* ------------------------------------------------------------------ domain.c */
 
 call_handler domain_call_hello, domain_call_ready, domain_call_restrict, domain_call_store,

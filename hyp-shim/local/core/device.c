@@ -75,7 +75,7 @@ static struct device *device_new(struct core *core)
 
 static void decided(struct core *core, struct device *dev, int error)
 {
-    dev->at_ns = core_now();
+    dev->at_ns = monotonic_ns();
     dev->error = error;
     dev->state = error ? DEVICE_FAILED : DEVICE_OPEN;
     dev->tell_owner = error == 0;

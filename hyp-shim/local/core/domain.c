@@ -132,7 +132,7 @@ void domain_hangup(struct core *core, struct domain *d)
 void domain_died(struct core *core, struct domain *d)
 {
     unsigned slot = domain_slot(core, d);
-    d->at_ns = core_now();
+    d->at_ns = monotonic_ns();
     core_close(&d->sock);
     core_close(&d->pidfd);
     core_close(&d->launch_sock);
@@ -204,7 +204,7 @@ int domain_call_ready(struct core *core, struct call *call)
     struct domain *d = call->from;
     if (!d->ready && d != core->domains) {
         d->ready = d->ready_event = true;
-        d->at_ns = core_now();
+        d->at_ns = monotonic_ns();
         core->domains[0].news = true;
     }
     return 0;

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../clock.h"
 #include "../proto.h"
 #include "../rights.h"
 #include "conn.h"
@@ -35,14 +36,6 @@ static struct {
     struct xsd_conn *first; /* who has the right of way, or NULL */
     uint64_t until_ms;
 } server;
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* ------------------------------------------------------------ init and end */
 
@@ -292,7 +285,7 @@ static void give_way(struct xsd_conn *c, const struct xsd_sockmsg *h)
     if (!server.first && h->type == XS_TRANSACTION_START && xsd_conn_is_dom0(c) &&
         c->conflicts >= CONFLICTS_MAX && c->txns) {
         server.first = c;
-        server.until_ms = now_ms() + RIGHT_OF_WAY_MS;
+        server.until_ms = monotonic_ms() + RIGHT_OF_WAY_MS;
         c->conflicts = 0;
     }
 }
@@ -374,7 +367,7 @@ static int wait_ms(int timeout_ms)
             return 0;
     if (!server.first)
         return timeout_ms;
-    uint64_t now = now_ms();
+    uint64_t now = monotonic_ms();
     if (now >= server.until_ms) {
         server.first = NULL;
         return 0;
